@@ -1,0 +1,100 @@
+# The one place where the project is started, tested and locked. `make` alone lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+STAMP := $(VENV)/.installed-from-lock
+PY := $(BIN)/python
+
+# include/ is imported from the project root, plugins by their own names.
+export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
+# AIRFLOW_HOME: the user's if set, else .local/airflow (local/stack.py decides; tests always use a temporary one).
+
+# The arguments of `make run` and `make sample` reach Python through the environment exactly as they were typed:
+# make exports what its command line sets, and `value` keeps it from reading a $ as its own.
+define verbatim
+ifneq ($$(origin $(1)),undefined)
+override $(1) := $$(value $(1))
+export $(1)
+endif
+endef
+$(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE,$(eval $(call verbatim,$(name))))
+
+##@ Use
+.PHONY: run
+run: $(STAMP) ## Merge a drawn sample, or your data: SOURCE=/exports OUTPUT=/merged [DEST=s3://…/] [DATASET=…] [PARAMS='{"min_images": 3}']
+	@exec $(PY) -m local.run
+
+.PHONY: up
+up: $(STAMP) ## Airflow with its web UI and an S3 server, until Ctrl-C
+	@exec $(PY) -m local.up
+
+.PHONY: sample
+sample: $(STAMP) ## Draw a sample of faces into .local/sample (SCALE=1: as large as the reference run)
+	@exec $(PY) -m local.sample
+
+##@ Check
+.PHONY: test
+test: lint types unit dags system ## Everything below
+
+.PHONY: lint
+lint: $(STAMP) ## ruff, and docker-compose.yaml against its schema
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@if [ -e docker-compose.yaml ]; then $(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml; fi
+
+.PHONY: types
+types: $(STAMP) ## mypy, strict
+	@$(BIN)/mypy
+
+.PHONY: unit
+unit: $(STAMP) ## Unit tests
+	@$(BIN)/pytest tests/unit
+
+.PHONY: dags
+dags: $(STAMP) ## Tests of the DAGs as Airflow loads them
+	@$(BIN)/pytest tests/dags
+
+.PHONY: system
+system: $(STAMP) ## The real DAG, a real scheduler, a real S3 server
+	@$(BIN)/pytest tests/system
+
+##@ Maintain
+.PHONY: format
+format: $(STAMP) ## Let ruff fix and format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve requirements*.txt into requirements.lock (newest versions that fit)
+	@$(BIN)/uv pip compile --no-config --python-version 3.11 --generate-hashes --upgrade --quiet \
+	    --custom-compile-command 'make lock' --output-file requirements.lock requirements.txt requirements-dev.txt
+
+.PHONY: venv
+venv: $(STAMP) ## The virtual environment, exactly as in requirements.lock
+
+$(STAMP): requirements.lock
+	@python=$$(command -v python3.11 || command -v python3 || true); \
+	if ! "$${python:-false}" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+	    echo 'make: this project needs Python 3.11 (Debian 12: apt-get install python3 python3-venv)' >&2; exit 2; \
+	fi; \
+	echo "Installing requirements.lock into $(VENV) (a minute or two, once) …"; \
+	rm -rf $(VENV); \
+	"$$python" -m venv $(VENV) || { rm -rf $(VENV); echo 'make: no virtual environment could be made (Debian: apt-get install python3-venv)' >&2; exit 2; }; \
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements.lock
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove the virtual environment, all state and all caches (also the embedded S3 server's data)
+	@rm -rf $(VENV) .local .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} \
+	    /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	    /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
