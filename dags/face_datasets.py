@@ -1,0 +1,278 @@
+"""One DAG for each dataset file in ``include/datasets``: exports in, a proven bucket and a training config out.
+
+This file is wiring. What a step does is told in ``include/faceset/<step>.py`` and ``plugins/s3_sync``;
+what a dataset is, in its YAML file.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Asset, Metadata, Param, TriggerRule, chain, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from include.faceset import params as run_params
+from include.faceset.dataset import Dataset, DatasetError, find, load
+from include.faceset.run import Run
+from s3_sync.operators import S3SyncOperator
+
+FOLDER = Path(__file__).parent.parent / "include" / "datasets"
+
+DISK = {"pool": "disk", "retries": 0}
+NETWORK = {
+    "pool": "s3",
+    "retries": 3,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=5),
+}
+
+RUNBOOK = """
+### {name}
+{description}
+
+**Start it**: press Trigger; each field of the form explains itself. Try `dry_run` first: it reports what a run
+would do and changes nothing.
+
+`preflight → scan → filter_manifest → copy_shard → seal → sync → verify → render_config → summary`
+
+**What you get**
+- `<output>/<identity>/<file>`: the merged dataset; `{destination}`: the same, proven.
+- `<output>.releases/<release id>/`: manifest, ledger (one row for every file scanned), class index,
+  training config, `SUMMARY.md`. `latest.json` beside them names the release that is in place, here and in the bucket.
+
+**When a task is red**: its last log line says what is wrong and what to do. Then clear that task (with its
+downstream tasks), or trigger again: both end as if nothing had happened.
+
+| red | usually | do |
+| --- | --- | --- |
+| preflight | an export is not mounted, the disk is full, bucket or credentials are wrong | what the message says |
+| scan | a folder cannot be read | give Airflow's user access, clear the task |
+| filter_manifest | no identity has enough images | check the exports' declared layouts and `min_images` |
+| copy_shard | disk full or failing | make room, clear the task: it starts its shard again |
+| seal | the ledger does not balance, or files changed under the run | clear from `copy_shard` on |
+| sync | keys failed (it lists them) | clear the task |
+| sync | it would delete more than `max_delete_fraction` | look why; if it is right, trigger with a higher limit |
+| verify | somebody else wrote to the prefix | clear from `sync` on |
+
+While `latest.json` is missing in the bucket, do not train from it: a run is changing it, or broke off.
+"""
+
+
+DATASETS: dict[str, Dataset] = {}
+
+
+def current_run() -> Run:
+    """The run that this task belongs to; unknown or wrong params fail it at once."""
+    context = get_current_context()
+    dataset = DATASETS[context["dag"].dag_id]
+    try:
+        checked = run_params.check(dict(context["params"]), dataset)
+    except run_params.ParamsError as error:
+        raise AirflowFailException(str(error)) from error
+    return Run(dataset, checked, context["run_id"])
+
+
+def sealed_folder() -> Path:
+    """The release folder that this run sealed."""
+    return Path(get_current_context()["ti"].xcom_pull(task_ids="seal")["folder"])
+
+
+def asset_of(dataset: Dataset) -> Asset:
+    """What other DAGs can be scheduled on: the dataset, proven in its bucket."""
+    return Asset(name=dataset.name, uri=dataset.destination)
+
+
+def skip_if_upload_skipped(context: Any) -> None:
+    """Hook for the sync operator, which knows nothing of this DAG's params."""
+    if context["params"]["skip_upload"]:
+        msg = "skip_upload is set"
+        raise AirflowSkipException(msg)
+
+
+@task(**{**NETWORK, "retries": 1})
+def preflight() -> None:
+    """Refuse in seconds what would fail later: exports, disk, bucket, credentials, privacy."""
+    from include.faceset.preflight import NotReadyError
+    from include.faceset.preflight import preflight as check
+    from s3_sync.connection import connect
+    from s3_sync.errors import DestinationNotReady, InvalidTarget
+    from s3_sync.preflight import check_destination
+    from s3_sync.target import S3Target
+
+    run = current_run()
+    try:
+        check(run)
+        if not run.params.skip_upload:
+            target = S3Target.parse(run.params.destination)
+            check_destination(connect(run.dataset.aws_conn_id, target), target)
+    except (NotReadyError, DestinationNotReady, InvalidTarget) as error:
+        raise AirflowFailException(str(error)) from error
+
+
+@task(**DISK, map_index_template="{{ export_name }}")
+def scan(export: str) -> dict[str, Any]:
+    """List one export's files into its manifest; no file is opened."""
+    from include.faceset.scan import scan as scan_export
+
+    get_current_context()["export_name"] = export
+    return asdict(scan_export(current_run(), export))
+
+
+@task(**DISK, multiple_outputs=True)
+def filter_manifest() -> dict[str, Any]:
+    """Keep identities with at least min_images images over all exports; the rest goes to the ledger."""
+    from include.faceset.filter_manifest import filter_manifest as filter_run
+
+    run = current_run()
+    filtered = asdict(filter_run(run))
+    shards = filtered.pop("shards")
+    return {"shards": [] if run.params.dry_run else list(shards), "counts": filtered}
+
+
+@task(**DISK, map_index_template="{{ shard_label }}")
+def copy_shard(shard: int) -> dict[str, Any]:
+    """Read, hash, decode and copy one shard's images; what is not good goes to the ledger."""
+    from include.faceset.copy_shard import copy_shard as copy
+
+    get_current_context()["shard_label"] = f"shard {shard:03d}"
+    return asdict(copy(current_run(), shard))
+
+
+@task(**DISK)
+def seal(scanned: list[dict[str, Any]]) -> dict[str, Any]:
+    """Settle conflicts, balance the ledger, bring the output to exactly the release, write the release."""
+    from include.faceset import release
+    from include.faceset.seal import seal as seal_run
+
+    run = current_run()
+    sealed = seal_run(run, {counts["export"]: counts["files"] for counts in scanned})
+    folder = run.release(sealed.release_id)
+    return {
+        "release_id": sealed.release_id,
+        "identities": sealed.identities,
+        "images": sealed.images,
+        "folder": str(folder),
+        "manifest": str(folder / release.MANIFEST_FILE),
+        "sync_record": str(run.sync_record()),
+    }
+
+
+@task(**NETWORK)
+def verify() -> Iterator[Metadata]:
+    """Prove the bucket: every key, size and checksum, listed afresh. Then publish the release, latest.json last."""
+    from include.faceset import release, tables
+    from s3_sync.connection import connect
+    from s3_sync.publish import put_bytes, put_file
+    from s3_sync.record import read_record
+    from s3_sync.target import S3Target
+    from s3_sync.verify import verify as verify_prefix
+
+    run, folder = current_run(), sealed_folder()
+    sealed = release.read(folder)
+    target = S3Target.parse(run.params.destination)
+    connection = connect(run.dataset.aws_conn_id, target)
+    expected = tables.read(folder / release.MANIFEST_FILE, ["key", "size", "sha256"])
+    proof = verify_prefix(connection, target, expected, read_record(run.sync_record(), connection, target))
+    tables.write(proof.objects, folder / release.OBJECTS_FILE)
+    releases = target.sibling(".releases")
+    for name in release.SEALED_FILES:
+        put_file(connection, releases, folder / name, f"{sealed.release_id}/{name}")
+    pointer = sealed.pointer(f"{releases.uri}{sealed.release_id}/")
+    put_bytes(connection, releases, json.dumps(pointer, indent=2).encode(), "latest.json")
+    yield Metadata(asset_of(run.dataset), extra={**pointer, "dataset": sealed.dataset, "destination": target.uri})
+
+
+@task(**DISK, trigger_rule=TriggerRule.NONE_FAILED)
+def render_config() -> list[str]:
+    """Write the training config from the sealed counts, import it and compare."""
+    from include.faceset import release
+    from include.faceset.render_config import render_config as render
+
+    run = current_run()
+    if run.params.dry_run:
+        msg = "dry_run is set"
+        raise AirflowSkipException(msg)
+    return [str(path) for path in render(run, release.read(sealed_folder()))]
+
+
+@task(**NETWORK, trigger_rule=TriggerRule.NONE_FAILED)
+def summary() -> dict[str, Any]:
+    """Tell a person what happened to every file, and what to do next."""
+    from include.faceset import release, render_config
+    from include.faceset import summary as summaries
+    from s3_sync.connection import connect
+    from s3_sync.listing import list_prefix
+    from s3_sync.publish import put_file
+    from s3_sync.target import S3Target
+
+    run = current_run()
+    ti = get_current_context()["ti"]
+    took = summaries.steps(ti.get_task_breadcrumbs(dag_id=run.dataset.name, run_id=run.run_id))
+    target = S3Target.parse(run.params.destination)
+    connection = None if run.params.skip_upload else connect(run.dataset.aws_conn_id, target)
+    if run.params.dry_run:
+        counts = ti.xcom_pull(task_ids="filter_manifest", key="counts")
+        listing = None if connection is None else list_prefix(connection, target)
+        return {"summary": str(summaries.dry_run(run, counts, listing, took))}
+
+    folder = sealed_folder()
+    sealed = release.read(folder)
+    summaries.summarise(run, sealed, took, ti.xcom_pull(task_ids="sync"))
+    if connection is not None:
+        releases = target.sibling(".releases")
+        for name in (render_config.file_name(run.dataset.name), release.SUMMARY_FILE, release.SUMMARY_JSON_FILE):
+            put_file(connection, releases, folder / name, f"{sealed.release_id}/{name}")
+    return {
+        "summary": str(folder / release.SUMMARY_FILE),
+        "release_id": sealed.release_id,
+        "identities": sealed.identities,
+        "images": sealed.images,
+    }
+
+
+def make_dag(dataset: Dataset) -> DAG:
+    """The DAG of one dataset."""
+    defaults, schemas = run_params.defaults(dataset), run_params.schemas()
+    with DAG(
+        dag_id=dataset.name,
+        description=dataset.description,
+        doc_md=RUNBOOK.format(name=dataset.name, description=dataset.description, destination=dataset.destination),
+        schedule=dataset.schedule,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        params={name: Param(value, **schemas[name]) for name, value in defaults.items()},
+        tags=["faces", "training-set"],
+    ) as dag:
+        sync = S3SyncOperator(
+            task_id="sync",
+            aws_conn_id=dataset.aws_conn_id,
+            source="{{ params.output }}",
+            objects="{{ ti.xcom_pull(task_ids='seal')['manifest'] }}",
+            record="{{ ti.xcom_pull(task_ids='seal')['sync_record'] }}",
+            destination="{{ params.destination }}",
+            marker="{{ params.destination.rstrip('/') }}.releases/latest.json",
+            max_delete_fraction="{{ params.max_delete_fraction }}",
+            pre_execute=skip_if_upload_skipped,
+            doc_md="Bring the destination into exactly the state of the release.",
+            **NETWORK,
+        )
+        scanned = scan.expand(export=[export.name for export in dataset.exports])
+        filtered = filter_manifest()
+        copied = copy_shard.expand(shard=filtered["shards"])
+        sealed = seal(scanned)
+        proven = verify.override(outlets=[asset_of(dataset)])()
+        chain(preflight(), scanned, filtered, copied, sealed, sync, proven, render_config(), summary())
+    return dag
+
+
+for path in find(FOLDER):
+    try:
+        DATASETS[path.stem] = load(path)
+    except DatasetError:
+        continue  # dataset_errors.py reports it, without holding the other DAGs back
+    globals()[path.stem] = make_dag(DATASETS[path.stem])

@@ -1,0 +1,219 @@
+"""The dataset file: what a user declares in ``include/datasets/<name>.yaml``.
+
+One file is one dataset and becomes one DAG. ``python -m include.faceset.dataset`` prints the JSON
+schema that editors use (kept beside the files as ``dataset.schema.json``).
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+DESTINATION = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([^/\s][^/]*/)+$"
+AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*[^\x00-\x1f/]$")]
+
+_REMEDIES = {
+    "extra_forbidden": "remove it, or correct its spelling; allowed here: {allowed}",
+    "missing": "add it",
+    "union_tag_not_found": "say `layout: flat` or `layout: image_folder`",
+    "union_tag_invalid": "say `layout: flat` or `layout: image_folder`",
+    "string_pattern_mismatch": "write it in the form the description of the field gives",
+}
+
+
+class DatasetError(ValueError):
+    """A dataset file that cannot be used; the message names file, field and remedy."""
+
+
+class Declared(BaseModel):
+    """Base of everything a user writes: nothing unknown, nothing converted, nothing changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Export(Declared):
+    """One source directory with a declared layout."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        max_length=64,
+        description="Short name; lower-case, digits, _ and -.",
+    )
+    root: str | None = Field(
+        None, description="Folder, absolute or relative to local_source. Default: the export's name."
+    )
+    namespace: Literal["shared", "own"] = Field(
+        "shared",
+        description="shared: the same identity in two exports is one person. own: it becomes <export>__<identity>.",
+    )
+
+    def folder(self, local_source: Path) -> Path:
+        """The export's root below `local_source` (an absolute `root` stands for itself)."""
+        return local_source / (self.root or self.name)
+
+    def label(self, identity: str) -> str:
+        """The identity as the merged dataset knows it."""
+        return identity if self.namespace == "shared" else f"{self.name}__{identity}"
+
+
+class FlatExport(Export):
+    """All files in one directory, the identity in the name."""
+
+    layout: Literal["flat"]
+    pattern: str = Field(
+        description="File name with {identity} once, as in {identity}_face.png; * stands for anything."
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _names_one_identity(cls, pattern: str) -> str:
+        if pattern.count("{identity}") != 1 or "/" in pattern or re.search(r"[{}]", pattern.replace("{identity}", "")):
+            msg = "must hold {identity} exactly once, no other braces and no slash"
+            raise ValueError(msg)
+        return pattern
+
+    def regex(self) -> re.Pattern[str]:
+        """The pattern as a regular expression; where `*` leaves a choice the identity is the longest match."""
+        parts = re.split(r"(\{identity\}|\*)", self.pattern)
+        groups = {"{identity}": "(?P<identity>.+)", "*": ".*"}
+        return re.compile("".join(groups.get(part, re.escape(part)) for part in parts), re.DOTALL)
+
+
+class ImageFolderExport(Export):
+    """One folder an identity, its images inside."""
+
+    layout: Literal["image_folder"]
+
+
+class Training(Declared):
+    """Numbers for the trainer (InsightFace arcface_torch); `num_classes` and `num_image` come from the release."""
+
+    batch_size: PositiveInt = Field(128, description="Images a step on each GPU.")
+    gpus: PositiveInt = Field(8, description="GPUs of the training host.")
+    num_epoch: PositiveInt = Field(24, description="Epochs.")
+    warmup_epoch: Annotated[int, Field(ge=0)] = Field(1, description="Epochs of learning-rate warm-up.")
+    lr: Annotated[float, Field(gt=0)] = Field(0.01, description="Learning rate.")
+    network: str = Field("r50", description="Backbone, as arcface_torch names it.")
+    embedding_size: PositiveInt = Field(512, description="Length of the embedding.")
+    sample_rate: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Partial FC sample rate.")
+    val_targets: list[str] = Field(
+        default_factory=list, description="Validation sets (.bin files beside the images), such as lfw."
+    )
+    data_root: str = Field(
+        "/data/{dataset}", description="Where the training host puts the download; {dataset} is the name."
+    )
+
+
+class Expected(Declared):
+    """What the owner of the data expects; only compared with in the summary."""
+
+    identities: PositiveInt
+    images: PositiveInt
+    images_per_identity: tuple[float, float] = Field(description="Lowest and highest mean expected.", strict=False)
+
+
+class Dataset(Declared):
+    """A dataset file, validated. `name` is the file's stem."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64, exclude=True)
+    description: str = Field("", description="One sentence for the people who see the DAG.")
+    schedule: str | None = Field(None, description="Cron expression or preset such as @weekly; null: by hand only.")
+    local_source: AbsolutePath = Field(description="Folder that holds the exports; an absolute path.")
+    output: AbsolutePath = Field(
+        description="Folder of the merged ImageFolder, owned by this dataset alone; an absolute path."
+    )
+    destination: str = Field(
+        pattern=DESTINATION,
+        description="s3://bucket/prefix/ that the training host downloads; ends with a slash.",
+    )
+    aws_conn_id: str = Field("aws_default", description="Airflow connection for the destination.")
+    exports: list[Annotated[FlatExport | ImageFolderExport, Field(discriminator="layout")]] = Field(min_length=1)
+    min_images: PositiveInt = Field(2, description="Fewest distinct images that an identity needs, over all exports.")
+    image_size: tuple[PositiveInt, PositiveInt] = Field(
+        (112, 112), description="Width and height in pixels.", strict=False
+    )
+    shards: Annotated[int, Field(ge=1, le=512)] = Field(16, description="Copy tasks to fan out to.")
+    max_delete_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="Largest part of the destination that a run may delete."
+    )
+    training: Training = Training()
+    expected: Expected | None = None
+
+    @model_validator(mode="after")
+    def _exports_are_told_apart(self) -> "Dataset":
+        names = [export.name for export in self.exports]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            msg = f"exports: the name {twice[0]!r} is used twice; give each export its own"
+            raise ValueError(msg)
+        return self
+
+
+def load(path: Path) -> Dataset:
+    """Read and validate one dataset file.
+
+    Raises:
+        DatasetError: with one line a mistake, each naming file, field and remedy.
+    """
+    try:
+        declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        msg = f"{path.name}: cannot be read as YAML: {' '.join(str(error).split())}"
+        raise DatasetError(msg) from error
+    if not isinstance(declared, dict):
+        msg = f"{path.name}: holds no mapping of fields; see reidnet_v3.yaml for the form"
+        raise DatasetError(msg)
+    if "name" in declared:
+        msg = f"{path.name}: name: is taken from the file name; remove the field"
+        raise DatasetError(msg)
+    try:
+        return Dataset.model_validate({**declared, "name": path.stem})
+    except ValidationError as error:
+        raise DatasetError("\n".join(_mistakes(path, error))) from error
+
+
+def find(folder: Path) -> list[Path]:
+    """The dataset files of a folder, sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix in {".yaml", ".yml"})
+
+
+def json_schema() -> str:
+    """The JSON schema of a dataset file, for editors."""
+    schema = Dataset.model_json_schema()
+    schema["properties"].pop("name", None)
+    schema["required"] = [field for field in schema["required"] if field != "name"]
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+
+
+def _mistakes(path: Path, error: ValidationError) -> Iterator[str]:
+    for mistake in error.errors(include_url=False):
+        where = [part for part in mistake["loc"] if part not in {"flat", "image_folder"}]
+        field = ".".join(str(part) for part in where) or "file"
+        if field == "name":
+            remedy = "rename the file: lower-case letters, digits and _ only, a letter first"
+        else:
+            remedy = _REMEDIES.get(mistake["type"], "correct the value").format(allowed=_allowed(where[:-1]))
+        given = "" if mistake["type"] in {"missing", "value_error"} else f" (given: {mistake['input']!r:.80})"
+        yield f"{path.name}: {field}: {mistake['msg']}{given}; {remedy}"
+
+
+def _allowed(where: list[int | str]) -> str:
+    models: dict[str, type[Declared]] = {"training": Training, "expected": Expected, "exports": FlatExport}
+    model = models.get(str(where[0]), Dataset) if where else Dataset
+    return ", ".join(sorted(name for name in model.model_fields if (model, name) != (Dataset, "name")))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json_schema())

@@ -1,0 +1,67 @@
+"""What an image file is, seen as the trainer's loader sees it (torchvision: Pillow, then `convert("RGB")`)."""
+
+import io
+import warnings
+from typing import NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+from include.faceset.ledger import Outcome
+from include.faceset.params import Decode
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
+"""Pillow's names of the formats that torchvision's ImageFolder lists by suffix."""
+
+
+class Inspection(NamedTuple):
+    """What the bytes are: `rejected` is None for a good image; format and colour (Pillow's mode) where known."""
+
+    rejected: Outcome | None
+    format: str | None = None
+    colour: str | None = None
+
+
+def inspect(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
+    """Judge the bytes of one file.
+
+    Args:
+        data: the whole file.
+        size: width and height in pixels that the trainer takes.
+        decode: `full` decodes every pixel, `header` reads the header only, `off` looks at nothing but emptiness.
+    """
+    if not data:
+        return Inspection(Outcome.EMPTY_FILE)
+    if decode == "off":
+        return Inspection(None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _opened(data, size, decode)
+
+
+def _opened(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        return Inspection(Outcome.NOT_AN_IMAGE)
+    except Image.DecompressionBombError:
+        return Inspection(Outcome.WRONG_SIZE)
+    # Pillow's format plug-ins raise many kinds of exception on damaged headers; each means the same to the trainer.
+    except Exception:  # noqa: BLE001
+        return Inspection(Outcome.CORRUPT)
+    with image:
+        if image.size != size:
+            return Inspection(Outcome.WRONG_SIZE, image.format, image.mode)
+        if decode == "full" and not _decodes(image):
+            return Inspection(Outcome.CORRUPT, image.format, image.mode)
+        return Inspection(None, image.format, image.mode)
+
+
+def _decodes(image: Image.Image) -> bool:
+    try:
+        image.load()
+        if image.mode not in {"RGB", "L"}:
+            image.convert("RGB")
+    # As above: whatever is raised here would kill the trainer's loader.
+    except Exception:  # noqa: BLE001
+        return False
+    return True

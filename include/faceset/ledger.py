@@ -1,0 +1,131 @@
+"""The ledger: one row for every file that the scan met, with exactly one outcome.
+
+Every Parquet file between scan and release has these columns; a step fills in what it has learned.
+"""
+
+from enum import StrEnum
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class Outcome(StrEnum):
+    """What became of a file. Stable strings: add, never rename."""
+
+    KEPT = "kept"
+    TOO_FEW_IMAGES = "too_few_images"
+    DUPLICATE_CONTENT = "duplicate_content"
+    IDENTITY_CONFLICT = "identity_conflict"
+    NOT_AN_IMAGE = "not_an_image"
+    CORRUPT = "corrupt"
+    WRONG_SIZE = "wrong_size"
+    EMPTY_FILE = "empty_file"
+    UNMATCHED_NAME = "unmatched_name"
+    UNSAFE_NAME = "unsafe_name"
+    NOT_REGULAR_FILE = "not_regular_file"
+    CHANGED_DURING_RUN = "changed_during_run"
+    SUPPRESSED = "suppressed"
+
+
+EXPLANATIONS = {
+    Outcome.TOO_FEW_IMAGES: "its identity has fewer images than min_images",
+    Outcome.DUPLICATE_CONTENT: "the same bytes are already kept for this identity",
+    Outcome.IDENTITY_CONFLICT: "the same bytes lie under two identities, so both labels are in doubt",
+    Outcome.NOT_AN_IMAGE: "the bytes are of no image format that the trainer reads",
+    Outcome.CORRUPT: "the image cannot be decoded to its end; the trainer would hang on it",
+    Outcome.WRONG_SIZE: "width and height are not those of the dataset; the trainer resizes nothing",
+    Outcome.EMPTY_FILE: "0 bytes",
+    Outcome.UNMATCHED_NAME: "the name is not of the export's declared layout",
+    Outcome.UNSAFE_NAME: "the name cannot be carried safely to S3 and back (see include/faceset/names.py)",
+    Outcome.NOT_REGULAR_FILE: "a link, a special file, or a folder where a file is expected",
+    Outcome.CHANGED_DURING_RUN: "it changed, grew or vanished between scan and copy; the next run takes it",
+    Outcome.SUPPRESSED: "its identity is on the list of people to erase",
+}
+
+MANIFEST = pa.schema(
+    [
+        pa.field("identity", pa.string()),
+        pa.field("path", pa.string()),
+        pa.field("export", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("mtime_ns", pa.int64()),
+    ]
+)
+"""What the scan knows of a file; `path` is relative to the export's root and /-separated."""
+
+LEDGER = pa.schema(
+    [
+        *MANIFEST,
+        pa.field("outcome", pa.string()),
+        pa.field("key", pa.string()),
+        pa.field("sha256", pa.binary(32)),
+        pa.field("format", pa.string()),
+        pa.field("colour", pa.string()),
+        pa.field("staged_mtime_ns", pa.int64()),
+    ]
+)
+"""What a run knows of a file in the end; null where it never came to be known. `key` is
+`<identity>/<file>` in the merged dataset, `staged_mtime_ns` the mtime of that file on disk."""
+
+
+class LedgerError(RuntimeError):
+    """The ledger does not account for every file exactly once."""
+
+
+def rejected(manifest: pa.Table, outcome: Outcome) -> pa.Table:
+    """Ledger rows for manifest rows that all end with the same outcome."""
+    columns = {name: manifest[name] for name in MANIFEST.names}
+    columns["outcome"] = pa.repeat(outcome.value, manifest.num_rows)
+    return as_ledger(columns, manifest.num_rows)
+
+
+def as_ledger(columns: dict[str, pa.Array | pa.ChunkedArray | list[object]], rows: int) -> pa.Table:
+    """A table of the ledger's schema; the columns not given are null."""
+    arrays = [
+        pa.array(columns[field.name], field.type)
+        if isinstance(columns.get(field.name), list)
+        else columns.get(field.name, pa.nulls(rows, field.type))
+        for field in LEDGER
+    ]
+    return pa.table(arrays, schema=LEDGER)
+
+
+def kept(ledger: pa.Table) -> pa.Table:
+    """The rows of the files that the merged dataset holds."""
+    return ledger.filter(pc.equal(ledger["outcome"], Outcome.KEPT.value))
+
+
+def count_outcomes(ledger: pa.Table) -> dict[str, int]:
+    """Number of rows by outcome, most frequent first, `kept` left out."""
+    counted = ledger.group_by("outcome").aggregate([([], "count_all")])
+    counts = dict(zip(counted["outcome"].to_pylist(), counted["count_all"].to_pylist(), strict=True))
+    counts.pop(Outcome.KEPT.value, None)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def balance(ledger: pa.Table, scanned: dict[str, int]) -> None:
+    """Check that for every export: files scanned = kept + the sum of the reasons, each file once.
+
+    Args:
+        ledger: all rows of a run.
+        scanned: number of files that the scan met, by export.
+
+    Raises:
+        LedgerError: with the export and both numbers.
+    """
+    if ledger["outcome"].null_count or set(pc.unique(ledger["outcome"]).to_pylist()) - set(Outcome):
+        msg = "the ledger holds rows without a known outcome; this is a fault of the program, please report it"
+        raise LedgerError(msg)
+    counted = ledger.group_by("export").aggregate([([], "count_all")])
+    rows = dict(zip(counted["export"].to_pylist(), counted["count_all"].to_pylist(), strict=True))
+    for export in scanned.keys() | rows.keys():
+        if scanned.get(export, 0) != rows.get(export, 0):
+            msg = (
+                f"export {export}: the scan met {scanned.get(export, 0):,} files but the ledger has "
+                f"{rows.get(export, 0):,} rows; nothing is published. Clear the run's tasks from `scan` on"
+            )
+            raise LedgerError(msg)
+    files = ledger.group_by(["export", "path"]).aggregate([([], "count_all")])
+    if files.num_rows != ledger.num_rows:
+        msg = f"{ledger.num_rows - files.num_rows:,} files have more than one row in the ledger; nothing is published"
+        raise LedgerError(msg)

@@ -1,0 +1,118 @@
+"""preflight: refuse in seconds what would fail, or do damage, later. The S3 half is the sync plugin's."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from include.faceset import names
+from include.faceset.run import Run
+
+ROOM_TO_START = 1 << 30
+"""Bytes that must be free before anything is known of the exports' size."""
+_BLOCK = 4096
+
+
+class NotReadyError(RuntimeError):
+    """Something must be put right before the run can start; one line a finding, each with its remedy."""
+
+
+def preflight(run: Run) -> None:
+    """Check the exports and the output of a run; changes nothing on disk.
+
+    Raises:
+        NotReadyError: with all findings at once.
+    """
+    findings = [*_exports(run), *_overlaps(run), *_output(run), *_names(run)]
+    if findings:
+        raise NotReadyError("\n".join(findings))
+
+
+def check_room(run: Run, images: int, size: int) -> None:
+    """Check that a full copy of the selected images fits on the output's disk beside what is there.
+
+    Args:
+        run: the run; with `hardlink` nothing is needed.
+        images: number of files.
+        size: their bytes.
+
+    Raises:
+        NotReadyError: naming both numbers.
+    """
+    already = sum(1 for _ in os.scandir(run.output)) if run.output.exists() else 0
+    if run.params.link_mode == "hardlink" or already:
+        return
+    needed = size + images * _BLOCK
+    free = shutil.disk_usage(_existing(run.releases)).free
+    if free < needed:
+        msg = (
+            f"output: the copy needs up to {needed / 1e9:.1f} GB on the disk of {run.output}, "
+            f"which has {free / 1e9:.1f} GB free; make room, or choose another output"
+        )
+        raise NotReadyError(msg)
+
+
+def _exports(run: Run) -> Iterator[str]:
+    for name, root in _roots(run):
+        where = f"export {name}: {root}"
+        try:
+            with os.scandir(root) as entries:
+                if next(entries, None) is None:
+                    yield f"{where} is empty; is the right folder mounted there?"
+        except FileNotFoundError:
+            yield f"{where} does not exist; correct local_source ({run.params.local_source}) or the export's root"
+        except NotADirectoryError:
+            yield f"{where} is not a folder; correct local_source or the export's root"
+        except OSError as error:
+            yield f"{where} cannot be read ({error.strerror}); let the user that runs Airflow's workers read it"
+
+
+def _overlaps(run: Run) -> Iterator[str]:
+    roots = [(f"export {name}", root.resolve()) for name, root in _roots(run)]
+    ours = [("output", run.output.resolve()), ("releases", run.releases.resolve())]
+    for number, (name, root) in enumerate(roots):
+        for other, place in [*ours, *roots[number + 1 :]]:
+            if root == place or root in place.parents or place in root.parents:
+                yield f"{name} ({root}) and {other} ({place}) lie in one another; choose folders that do not"
+
+
+def _output(run: Run) -> Iterator[str]:
+    parent = _existing(run.output.parent)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        yield f"output: {parent} cannot be written to; let the user that runs Airflow's workers write there"
+        return
+    if run.output.exists() and not run.output.is_dir():
+        yield f"output: {run.output} is not a folder; choose another output"
+    elif run.output.exists() and not run.releases.exists() and any(run.output.iterdir()):
+        yield (
+            f"output: {run.output} is not empty and no run of this dataset made it ({run.releases} is missing); "
+            "a run would remove what lies there. Choose another output, or empty it yourself"
+        )
+    elif _device(run.output) != _device(run.releases):
+        yield (
+            f"output: {run.output} and {run.releases} are on two file systems, and files are moved between them "
+            "by renaming; mount their common parent instead"
+        )
+    if (free := shutil.disk_usage(parent).free) < ROOM_TO_START:
+        yield f"output: only {free / 1e6:.0f} MB are free on the disk of {run.output}; make room"
+
+
+def _names(run: Run) -> Iterator[str]:
+    for part in run.output.parts[1:]:
+        if part in {".", ".."} or not names.is_safe(part.lstrip(".")):
+            yield f"output: {run.output} has a part that is no plain name; choose another output"
+            return
+
+
+def _roots(run: Run) -> list[tuple[str, Path]]:
+    source = Path(run.params.local_source)
+    return [(export.name, export.folder(source)) for export in run.dataset.exports]
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above (or at) a path that exists."""
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _device(path: Path) -> int:
+    return _existing(path).stat().st_dev

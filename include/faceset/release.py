@@ -1,0 +1,118 @@
+"""The release folder, and which release the merged dataset holds.
+
+``latest.json`` names the release that ``output`` holds. While ``output`` is being changed it waits
+as ``previous.json``, so that nothing half-done looks done; ``seal`` writes it anew.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from include.faceset import files, tables
+from include.faceset.ledger import LEDGER
+from include.faceset.run import Run
+
+MANIFEST_FILE = "manifest.parquet"
+LEDGER_FILE = "ledger.parquet"
+CLASSES_FILE = "classes.parquet"
+OBJECTS_FILE = "objects.parquet"
+RELEASE_FILE = "release.json"
+SEALED_FILES = (MANIFEST_FILE, LEDGER_FILE, CLASSES_FILE, OBJECTS_FILE, RELEASE_FILE)
+"""What is published with the proof; config and summary follow, as they are made after it."""
+SUMMARY_FILE = "SUMMARY.md"
+SUMMARY_JSON_FILE = "summary.json"
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a run sealed (``release.json``).
+
+    `scanned` is the number of files that the scan met, by export; `size` the sum of the kept files in
+    bytes; `decode` and `image_size` say how the images were looked at.
+    """
+
+    release_id: str
+    dataset: str
+    identities: int
+    images: int
+    size: int
+    scanned: dict[str, int]
+    manifest_sha256: str
+    min_images: int
+    decode: str
+    image_size: tuple[int, int]
+
+    def pointer(self, location: str) -> dict[str, Any]:
+        """What ``latest.json`` holds; `location` is the folder or URI of the release."""
+        return {
+            "release_id": self.release_id,
+            "release": location,
+            "manifest_sha256": self.manifest_sha256,
+            "identities": self.identities,
+            "images": self.images,
+        }
+
+
+def release_id(keys: list[str], hashes: list[bytes]) -> str:
+    """Name of a release: 16 hex digits of the SHA-256 over the rows `<key>`, NUL, `<sha256 in hex>`, newline."""
+    digest = hashlib.sha256()
+    for key, sha256 in sorted(zip(keys, hashes, strict=True)):
+        digest.update(f"{key}\0{sha256.hex()}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def read(folder: Path) -> Release:
+    """The release that a folder holds.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    values = json.loads((folder / RELEASE_FILE).read_text(encoding="utf-8"))
+    return Release(**{**values, "image_size": tuple(values["image_size"])})
+
+
+def write(release: Release, folder: Path) -> None:
+    files.write_text(folder / RELEASE_FILE, json.dumps(asdict(release), indent=2) + "\n")
+
+
+def open_for_change(run: Run) -> None:
+    """Say that ``output`` no longer holds the release that ``latest.json`` named. Call before every first change."""
+    try:
+        run.latest.replace(run.previous)
+    except FileNotFoundError:
+        return
+
+
+def close_change(run: Run, release: Release) -> None:
+    """Say that ``output`` holds `release`."""
+    pointer = release.pointer(str(run.release(release.release_id)))
+    files.write_text(run.latest, json.dumps(pointer, indent=2) + "\n")
+    run.previous.unlink(missing_ok=True)
+
+
+def last(run: Run) -> Path | None:
+    """Folder of the last release sealed for this output; None if there is none, or it was removed since."""
+    for pointer in (run.latest, run.previous):
+        try:
+            folder = Path(json.loads(pointer.read_text(encoding="utf-8"))["release"])
+        except FileNotFoundError:
+            continue
+        return folder if (folder / RELEASE_FILE).exists() else None
+    return None
+
+
+def known_files(run: Run) -> pa.Table:
+    """Ledger rows (schema LEDGER) of the last release whose bytes are known and were looked at as closely as now."""
+    folder = last(run)
+    if folder is None:
+        return LEDGER.empty_table()
+    before = read(folder)
+    if before.image_size != run.dataset.image_size or before.decode != run.params.decode:
+        return LEDGER.empty_table()
+    ledger = tables.read(folder / LEDGER_FILE)
+    return ledger.filter(pc.is_valid(ledger["sha256"]))

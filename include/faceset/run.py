@@ -1,0 +1,82 @@
+"""Where a run keeps its things. Everything it writes lies below `output` or `<output>.releases`.
+
+::
+
+    <output>/<identity>/<file>              the merged dataset, and nothing else
+    <output>.releases/latest.json           which release the merged dataset holds
+    <output>.releases/<release id>/         sealed: manifest, ledger, class index, config, summary
+    <output>.releases/.work/<run>/          what passes between the steps of one run
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from include.faceset.dataset import Dataset
+from include.faceset.params import RunParams
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one dataset: what was declared, what the run chose, and its name."""
+
+    dataset: Dataset
+    params: RunParams
+    run_id: str
+
+    @property
+    def output(self) -> Path:
+        return Path(self.params.output)
+
+    @property
+    def releases(self) -> Path:
+        return Path(f"{self.params.output}.releases")
+
+    @property
+    def latest(self) -> Path:
+        return self.releases / "latest.json"
+
+    @property
+    def previous(self) -> Path:
+        """Where `latest.json` waits while the merged dataset is being changed."""
+        return self.releases / "previous.json"
+
+    @property
+    def all_work(self) -> Path:
+        return self.releases / ".work"
+
+    @property
+    def work(self) -> Path:
+        """The run's own folder; its name is readable and differs for every run id."""
+        readable = re.sub(r"[^A-Za-z0-9.-]+", "-", self.run_id).strip(".-")[:80]
+        return self.all_work / f"{readable}-{hashlib.sha256(self.run_id.encode()).hexdigest()[:8]}"
+
+    @property
+    def staging(self) -> Path:
+        return self.work / "staging"
+
+    def manifest(self, export: str) -> Path:
+        return self.work / "manifest" / f"export={export}"
+
+    def selected(self, shard: int) -> Path:
+        return self.work / "selected" / shard_file(shard)
+
+    def filtered(self, shard: int) -> Path:
+        """Ledger rows that `filter_manifest` settled."""
+        return self.work / "filtered" / shard_file(shard)
+
+    def copied(self, shard: int) -> Path:
+        return self.work / "copied" / shard_file(shard)
+
+    def release(self, release_id: str) -> Path:
+        return self.releases / release_id
+
+    def sync_record(self) -> Path:
+        """What the PUTs of earlier syncs to this destination returned."""
+        digest = hashlib.sha256(self.params.destination.encode()).hexdigest()[:12]
+        return self.releases / ".sync" / f"{digest}.parquet"
+
+
+def shard_file(shard: int) -> str:
+    return f"shard={shard:03d}.parquet"

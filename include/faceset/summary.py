@@ -1,0 +1,266 @@
+"""summary: what happened to every file, for a person (``SUMMARY.md``) and for a program (``summary.json``)."""
+
+import json
+import logging
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from include.faceset import files, release, render_config, scan, tables, training
+from include.faceset.ledger import EXPLANATIONS, MANIFEST, count_outcomes, kept
+from include.faceset.release import Release
+from include.faceset.run import Run
+
+log = logging.getLogger(__name__)
+
+HISTOGRAM = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 9), (10, 19), (20, 49), (50, None))
+"""Images an identity: lowest and highest of each bar."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Time of one task of the DAG in seconds; of a mapped one the number of its tasks, their sum and the longest."""
+
+    task: str
+    state: str
+    tasks: int
+    seconds: float
+    longest: float
+
+
+def steps(breadcrumbs: Sequence[Mapping[str, Any]]) -> list[Step]:
+    """Airflow's records of a run's ended tasks (task_id, map_index, state, duration), gathered by task."""
+    by_task: dict[str, list[Mapping[str, Any]]] = {}
+    for crumb in breadcrumbs:
+        by_task.setdefault(crumb["task_id"], []).append(crumb)
+    gathered = []
+    for task, crumbs in by_task.items():
+        seconds = [crumb.get("duration") or 0.0 for crumb in crumbs]
+        states = sorted({str(crumb["state"]) for crumb in crumbs})
+        gathered.append(Step(task, ", ".join(states), len(crumbs), round(sum(seconds), 1), round(max(seconds), 1)))
+    return gathered
+
+
+def summarise(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Write ``summary.json`` and ``SUMMARY.md`` into the release folder.
+
+    Args:
+        run: the run.
+        sealed: its release.
+        took: the time of its steps so far.
+        sync: result of the sync (uploaded, skipped, deleted, bytes); None if the run skipped the upload.
+
+    Returns:
+        What ``summary.json`` holds.
+    """
+    folder = run.release(sealed.release_id)
+    ledger = tables.read(folder / release.LEDGER_FILE)
+    facts = gather(run, sealed, ledger, took, sync)
+    files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n")
+    files.write_text(folder / release.SUMMARY_FILE, report(run, facts, sample_identity(ledger)))
+    log.info("%s", report(run, facts, sample=None))
+    clean_up(run)
+    return facts
+
+
+def gather(
+    run: Run, sealed: Release, ledger: pa.Table, took: list[Step], sync: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The facts of a release as one JSON-able dict; `ledger` has the schema LEDGER."""
+    images = kept(ledger)
+    an_identity = images.group_by("identity").aggregate([([], "count_all")])["count_all"]
+    settings = run.dataset.training
+    return {
+        "dataset": run.dataset.name,
+        "release_id": sealed.release_id,
+        "run_id": run.run_id,
+        "identities": sealed.identities,
+        "images": sealed.images,
+        "bytes": sealed.size,
+        "avg_images_per_identity": round(sealed.images / sealed.identities, 3),
+        "scanned_files": ledger.num_rows,
+        "kept_files": images.num_rows,
+        "exports": [_export(name, layout, ledger) for name, layout in _layouts(run)],
+        "rejected": count_outcomes(ledger),
+        "images_per_identity": {
+            "min": pc.min(an_identity).as_py(),
+            "median": pc.quantile(an_identity, 0.5)[0].as_py(),
+            "max": pc.max(an_identity).as_py(),
+            "histogram": histogram(an_identity),
+        },
+        "formats": _counts(images["format"]),
+        "colours": _counts(images["colour"]),
+        "image_size": list(sealed.image_size),
+        "decode": sealed.decode,
+        "min_images": sealed.min_images,
+        "training": asdict(training.plan(settings, sealed.identities, sealed.images)),
+        "training_on_one_gpu": asdict(training.plan(settings, sealed.identities, sealed.images, gpus=1)),
+        "expected": run.dataset.expected.model_dump() if run.dataset.expected else None,
+        "sync": dict(sync) if sync is not None else None,
+        "durations_s": {step.task: step.seconds for step in took},
+        "steps": [asdict(step) for step in took],
+    }
+
+
+def histogram(an_identity: pa.ChunkedArray) -> dict[str, int]:
+    """Number of identities by their number of images."""
+    bars = {}
+    for lowest, highest in HISTOGRAM:
+        label = f"{lowest}+" if highest is None else str(lowest) if lowest == highest else f"{lowest}-{highest}"
+        inside = pc.greater_equal(an_identity, lowest)
+        if highest is not None:
+            inside = pc.and_(inside, pc.less_equal(an_identity, highest))
+        bars[label] = pc.sum(inside).as_py() or 0
+    return bars
+
+
+def sample_identity(ledger: pa.Table) -> dict[str, Any]:
+    """The identity in the middle of the class list, with the names and sizes of its files."""
+    images = kept(ledger)
+    identities = pc.unique(images["identity"]).sort()
+    identity = identities[len(identities) // 2]
+    rows = images.filter(pc.equal(images["identity"], identity)).sort_by("key")
+    return {
+        "identity": identity.as_py(),
+        "files": [
+            {"name": key.rpartition("/")[2], "bytes": size, "format": kind, "colour": colour}
+            for key, size, kind, colour in zip(
+                *(rows[name].to_pylist() for name in ("key", "size", "format", "colour")), strict=True
+            )
+        ],
+    }
+
+
+def report(run: Run, facts: dict[str, Any], sample: dict[str, Any] | None) -> str:
+    """SUMMARY.md; without a `sample` it names no identity and may go to a log."""
+    return (
+        _environment()
+        .get_template("SUMMARY.md.j2")
+        .render(
+            facts=facts,
+            sample=sample,
+            params=run.params,
+            dataset=run.dataset,
+            explanations={outcome.value: text for outcome, text in EXPLANATIONS.items()},
+            config_file=render_config.file_name(run.dataset.name),
+            config=render_config.values(run, release.read(run.release(facts["release_id"]))),
+            release_folder=run.release(facts["release_id"]),
+        )
+    )
+
+
+def dry_run(run: Run, counts: Mapping[str, int], listing: pa.Table | None, took: list[Step]) -> Path:
+    """Write what a run would do into the run's work folder, and log it.
+
+    Args:
+        run: the run.
+        counts: what the filter counted: identities, images, identities_out, images_out.
+        listing: columns key and size (bytes) of the destination now; None if the run would skip the upload.
+        took: the time of its steps so far.
+
+    Returns:
+        Path of the ``SUMMARY.md``.
+    """
+    shards = [run.selected(shard) for shard in range(run.params.shards)]
+    selected = tables.read_all(shards, MANIFEST, ["identity", "path", "size"])
+    facts = {
+        "dry_run": True,
+        "dataset": run.dataset.name,
+        "identities_in": counts["identities"] + counts["identities_out"],
+        "images_in": counts["images"] + counts["images_out"],
+        "identities": counts["identities"],
+        "images": counts["images"],
+        "scan_rejected": count_outcomes(tables.read_all(scan.rejected_files(run), _OUTCOME, ["outcome"])),
+        "too_few_images": counts["images_out"],
+        "training": asdict(training.plan(run.dataset.training, counts["identities"], counts["images"])),
+        "sync": None if listing is None else foresee_sync(selected, listing),
+        "durations_s": {step.task: step.seconds for step in took},
+        "steps": [asdict(step) for step in took],
+    }
+    files.write_text(run.work / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n")
+    text = _environment().get_template("DRY_RUN.md.j2").render(facts=facts, params=run.params, dataset=run.dataset)
+    path = run.work / release.SUMMARY_FILE
+    files.write_text(path, text)
+    log.info("%s", text)
+    return path
+
+
+def foresee_sync(selected: pa.Table, listing: pa.Table) -> dict[str, int]:
+    """What a sync would do, as far as names and sizes tell (the bytes are not read in a dry run)."""
+    name = pc.replace_substring_regex(selected["path"], "^.*/", "")
+    wanted = pa.table({"key": pc.binary_join_element_wise(selected["identity"], name, "/"), "size": selected["size"]})
+    there = pc.is_in(wanted["key"], value_set=listing["key"].combine_chunks())
+    joined = wanted.join(listing.select(["key", "size"]), keys="key", join_type="inner", right_suffix="_there")
+    stay = pc.is_in(listing["key"], value_set=wanted["key"].combine_chunks())
+    return {
+        "upload_new": wanted.num_rows - (pc.sum(there).as_py() or 0),
+        "upload_changed": pc.sum(pc.not_equal(joined["size"], joined["size_there"])).as_py() or 0,
+        "delete": listing.num_rows - (pc.sum(stay).as_py() or 0),
+        "there_now": listing.num_rows,
+    }
+
+
+def clean_up(run: Run) -> None:
+    """Remove what earlier runs left in the work folder. This run's own stays, so that its tasks can be cleared."""
+    for folder in run.all_work.iterdir():
+        if folder != run.work:
+            files.remove_tree(folder)
+
+
+_OUTCOME = pa.schema([("outcome", pa.string())])
+
+
+def _layouts(run: Run) -> list[tuple[str, str]]:
+    return [(export.name, export.layout) for export in run.dataset.exports]
+
+
+def _export(name: str, layout: str, ledger: pa.Table) -> dict[str, Any]:
+    rows = ledger.filter(pc.equal(ledger["export"], name))
+    images = kept(rows)
+    return {
+        "name": name,
+        "layout": layout,
+        "files": rows.num_rows,
+        "identities": pc.count_distinct(rows["identity"]).as_py(),
+        "kept_identities": pc.count_distinct(images["identity"]).as_py(),
+        "kept_images": images.num_rows,
+        "rejected": count_outcomes(rows),
+    }
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    counted = [(pair["values"] or "not looked at", pair["counts"]) for pair in pc.value_counts(column).to_pylist()]
+    return dict(sorted(counted, key=lambda item: (-item[1], item[0])))
+
+
+def _environment() -> Environment:
+    # Markdown read as text: HTML escapes would show. Names, the one foreign thing in it, stand in code spans.
+    environment = Environment(  # noqa: S701
+        loader=PackageLoader("include.faceset"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "thousands": lambda number: f"{number:,}",
+        "percent": lambda part, whole: f"{100 * part / whole:.1f} %" if whole else "-",
+        "megabytes": lambda size: f"{size / 1e6:,.1f} MB",
+        "code": code_span,
+        "quote": shlex.quote,
+    }
+    return environment
+
+
+def code_span(name: str) -> str:
+    """A name as a Markdown code span that nothing in it can end."""
+    longest = max((len(ticks) for ticks in re.findall("`+", name)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {name} {fence}" if longest else f"`{name}`"

@@ -1,0 +1,30 @@
+"""Parquet in and out: zstd, written whole or not at all."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from include.faceset import files
+
+COMPRESSION = "zstd"
+
+
+def write(table: pa.Table, path: Path) -> None:
+    """Write a table so that `path` holds all of it or what it held before."""
+    path.parent.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+    with files.replacing(path) as temporary:
+        pq.write_table(table, temporary, compression=COMPRESSION)
+
+
+def read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read one Parquet file, as it is: no partition columns are made from its path."""
+    return pq.ParquetFile(path).read(columns=columns)
+
+
+def read_all(paths: Iterable[Path], schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """The union of Parquet files of one schema; an empty table of it for no file."""
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    tables = [read(path, columns).cast(wanted) for path in paths]
+    return pa.concat_tables(tables) if tables else wanted.empty_table()
