@@ -1,0 +1,75 @@
+"""The S3 that a run talks to: the user's own if the environment names one, else the embedded server."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from local import seaweed
+
+# Each of these names somebody's S3 or credentials: boto3's own chain, or Airflow's connection.
+OWN = (
+    "AIRFLOW_CONN_AWS_DEFAULT",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_CONFIG_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where S3 is, in words, and what Airflow's environment needs to find it."""
+
+    description: str
+    environment: Mapping[str, str]
+
+
+def own(environment: Mapping[str, str]) -> list[str]:
+    """Return the names of the variables set that say: use this S3, start none."""
+    return [name for name in OWN if environment.get(name)]
+
+
+def is_on_this_machine(environment: Mapping[str, str]) -> bool:
+    """Whether the environment's S3 endpoint is a loopback address."""
+    url = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def connection(server: seaweed.S3Server) -> dict[str, str]:
+    """Return the environment that makes the embedded server Airflow's `aws_default`, as its lesser identity."""
+    value = {
+        "conn_type": "aws",
+        "login": server.user.access_key,
+        "password": server.user.secret_key,
+        "extra": {"endpoint_url": server.endpoint, "region_name": seaweed.REGION},
+    }
+    return {"AIRFLOW_CONN_AWS_DEFAULT": json.dumps(value)}
+
+
+@contextmanager
+def running(data: Path, buckets: Sequence[str]) -> Iterator[Storage]:
+    """Give a run its S3 until the block ends; the embedded server keeps its objects in `data`.
+
+    Raises:
+        local.seaweed.SeaweedError: the embedded server cannot be started.
+    """
+    if names := own(os.environ):
+        yield Storage(f"yours, as named by {', '.join(names)}", {})
+        return
+    with seaweed.running(data, buckets) as server:
+        credentials = data / "credentials.json"
+        yield Storage(f"embedded at {server.endpoint}, credentials in {credentials}", connection(server))
