@@ -44,7 +44,7 @@ class Progress:
         """`copy_shard 5/16`: the fifth of sixteen to end."""
         if one.map_index < 0:
             return one.task_id
-        ended = sum(self._states.get((one.task_id, other), "") in ENDS for other in range(len(instances)))
+        ended = sum(task_id == one.task_id and state in ENDS for (task_id, _), state in self._states.items())
         return f"{one.task_id} {ended}/{sum(other.task_id == one.task_id for other in instances)}"
 
     def _ending(self, one: TaskInstance) -> str:
