@@ -123,7 +123,7 @@ def bring_to(run: Run, manifest: pa.Table) -> None:
     missing = sum(_bring_identity(run, identity, sizes) for identity, sizes in expected.items())
     if missing:
         msg = (
-            f"{missing:,} files of the release are not in {run.output} as they were written: something else writes there "
+            f"{missing:,} files are not in {run.output} as they were written: something else writes there "
             "or the disk is failing. Clear the run's tasks from `copy_shard` on to write them again"
         )
         raise SealError(msg)

@@ -102,7 +102,7 @@ def gather(
         "min_images": sealed.min_images,
         "training": asdict(training.plan(settings, sealed.identities, sealed.images)),
         "training_on_one_gpu": asdict(training.plan(settings, sealed.identities, sealed.images, gpus=1)),
-        "expected": run.dataset.expected.model_dump() if run.dataset.expected else None,
+        "expected": run.dataset.expected.model_dump(mode="json") if run.dataset.expected else None,
         "sync": dict(sync) if sync is not None else None,
         "durations_s": {step.task: step.seconds for step in took},
         "steps": [asdict(step) for step in took],

@@ -1,0 +1,91 @@
+"""The DAG files as Airflow loads them."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TASKS = ["preflight", "scan", "filter_manifest", "copy_shard", "seal", "sync", "verify", "render_config", "summary"]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of what Airflow reads, so that a test can add dataset files."""
+    for name in ("dags", "include", "plugins"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def load(project: Path, script: str) -> str:
+    """Run a script that knows `bag`, a DagBag of the project, in a fresh interpreter; what it prints."""
+    program = f"""
+import sys
+sys.path[:0] = [{str(project)!r}, {str(project / "plugins")!r}]
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag({str(project / "dags")!r}, include_examples=False)
+{script}
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_reference_dag_has_the_steps_of_the_design_in_their_order() -> None:
+    printed = load(
+        ROOT,
+        """
+assert bag.import_errors == {}, bag.import_errors
+dag = bag.dags["reidnet_v3"]
+print([task.task_id for task in dag.topological_sort()])
+print(dag.max_active_runs, dag.catchup, bool(dag.doc_md))
+tasks = dag.task_dict
+print({task_id: task.retries for task_id, task in tasks.items()})
+print({task_id: task.pool for task_id, task in tasks.items()})
+print([asset.name for asset in tasks["verify"].outlets])
+print([task_id for task_id, task in tasks.items() if task.is_mapped])
+""",
+    )
+    lines = printed.strip().splitlines()[-6:]
+    assert lines[0] == str(TASKS)
+    assert lines[1] == "1 False True"
+    retries = {**dict.fromkeys(TASKS, 0), "preflight": 1, "sync": 3, "verify": 3, "summary": 3}
+    assert yaml.safe_load(lines[2]) == retries
+    disk = {"scan", "filter_manifest", "copy_shard", "seal", "render_config"}
+    assert yaml.safe_load(lines[3]) == {task: "disk" if task in disk else "s3" for task in TASKS}
+    assert lines[4:] == ["['reidnet_v3']", "['scan', 'copy_shard']"]
+
+
+def test_a_second_dataset_file_is_a_second_dag(project: Path) -> None:
+    shutil.copy(project / "include/datasets/reidnet_v3.yaml", project / "include/datasets/second.yaml")
+    assert "['reidnet_v3', 'second'] {}" in load(project, "print(sorted(bag.dags), bag.import_errors)")
+
+
+def test_a_file_with_a_mistake_is_an_import_error_and_the_other_dags_stay(project: Path) -> None:
+    (project / "include/datasets/wrong.yaml").write_text("min_images: many\n")
+    printed = load(
+        project,
+        """
+print(sorted(bag.dags), list(bag.import_errors))
+print(list(bag.import_errors.values())[0])
+""",
+    )
+    assert "['reidnet_v3'] ['dataset_errors.py']" in printed
+    assert "wrong.yaml: min_images: " in printed
+    assert "wrong.yaml: destination: Field required; add it" in printed
+
+
+def test_parsing_reads_no_image_and_imports_nothing_heavy() -> None:
+    program = f"""
+import sys
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "plugins")!r}, {str(ROOT / "dags")!r}]
+import airflow.sdk
+before = set(sys.modules)
+import face_datasets
+print(sorted({{"pyarrow", "boto3", "obstore", "PIL", "numpy"}} & (set(sys.modules) - before)))
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip().splitlines()[-1] == "[]"
