@@ -16,7 +16,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-GRACE_S = 5.0
+GRACE_S = 2.0
 """How long the command and its descendants have between SIGTERM and SIGKILL."""
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h

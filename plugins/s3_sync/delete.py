@@ -1,0 +1,31 @@
+"""Delete keys of a prefix, the most guarded thing there is here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s3_sync.errors import DeleteFailed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from s3_sync.connection import S3Connection
+    from s3_sync.target import S3Target
+
+# The most that one DeleteObjects request takes.
+BATCH = 1000
+
+
+def delete(connection: S3Connection, target: S3Target, keys: pa.ChunkedArray) -> int:
+    """Delete ``keys``, relative to the prefix and exactly as `listing.list_raw` has them; return how many.
+
+    Raises DeleteFailed with the keys that S3 refused to delete.
+    """
+    failures: dict[str, str] = {}
+    for start in range(0, len(keys), BATCH):
+        batch = [{"Key": target.key(key)} for key in keys.slice(start, BATCH).to_pylist()]
+        answer = connection.client.delete_objects(Bucket=target.bucket, Delete={"Objects": batch, "Quiet": True})
+        failures |= {error["Key"]: f"{error.get('Code')}: {error.get('Message')}" for error in answer.get("Errors", ())}
+    if failures:
+        raise DeleteFailed(target.uri, failures)
+    return len(keys)

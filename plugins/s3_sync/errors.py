@@ -1,0 +1,103 @@
+"""What can go wrong, each with a message that names the thing, the rule and the remedy."""
+
+# ruff: noqa: N818 (the names say what happened)
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+EXAMPLES = 20
+
+
+class S3SyncError(RuntimeError):
+    """The base of every error that this package raises on purpose."""
+
+
+class InvalidTarget(S3SyncError):
+    """The destination is no ``s3://bucket/prefix/``."""
+
+
+class InvalidOption(S3SyncError):
+    """An option has a value that cannot be meant."""
+
+
+class InvalidObjects(S3SyncError):
+    """The expected objects, or the local files behind them, cannot be synced as they are."""
+
+
+class InvalidRecord(S3SyncError):
+    """The record of earlier uploads cannot be read."""
+
+
+class DestinationNotReady(S3SyncError):
+    """The bucket, the credentials or the endpoint are not fit for a sync."""
+
+
+class DeletionRefused(S3SyncError):
+    """The plan would delete more than it was allowed to."""
+
+
+class UploadFailed(S3SyncError):
+    """Some keys were not uploaded; ``failures`` maps each of them to its cause."""
+
+    def __init__(self, destination: str, failures: Mapping[str, str], *, stopped: str | None = None) -> None:
+        self.failures = dict(failures)
+        end = f" Stopped early: {stopped}." if stopped else ""
+        causes = (f"{key}: {cause}" for key, cause in self.failures.items())
+        listed = shortened(causes, len(self.failures))
+        super().__init__(
+            f"{len(self.failures)} of the uploads to {destination} failed; nothing was deleted.{end} What was"
+            f" uploaded is kept: run again once the cause is gone.\n{listed}"
+        )
+
+
+class DeleteFailed(S3SyncError):
+    """S3 refused to delete some keys; ``failures`` maps each of them to its cause."""
+
+    def __init__(self, destination: str, failures: Mapping[str, str]) -> None:
+        self.failures = dict(failures)
+        causes = (f"{key!a}: {cause}" for key, cause in self.failures.items())
+        super().__init__(
+            f"{len(self.failures)} keys under {destination} could not be deleted (s3:DeleteObject allowed?)."
+            f"\n{shortened(causes, len(self.failures))}"
+        )
+
+
+class VerifyFailed(S3SyncError):
+    """The destination differs from what is expected."""
+
+    def __init__(
+        self,
+        destination: str,
+        *,
+        missing: Sequence[str],
+        unexpected: Sequence[str],
+        differing: Sequence[str],
+    ) -> None:
+        self.missing, self.unexpected, self.differing = list(missing), list(unexpected), list(differing)
+        groups = {"missing": self.missing, "unexpected": self.unexpected, "differing": self.differing}
+        counts = ", ".join(f"{len(keys)} {name}" for name, keys in groups.items())
+        examples = "\n".join(
+            f"{name}:\n{shortened((ascii(key) for key in keys), len(keys))}" for name, keys in groups.items() if keys
+        )
+        super().__init__(f"{destination} is not as expected: {counts}. Run the sync again.\n{examples}")
+
+
+def shortened(lines: Iterable[str], total: int) -> str:
+    """Return the first ``EXAMPLES`` lines, indented, and how many more there are."""
+    head = [f"  {line}" for line, _ in zip(lines, range(EXAMPLES), strict=False)]
+    return "\n".join([*head, f"  … and {total - len(head)} more"] if total > len(head) else head)
+
+
+def cause(error: BaseException) -> str:
+    """Return what ``error`` says in one line: for an S3 error the server's code and message."""
+    text = str(error)
+    code, message = (re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL) for tag in ("Code", "Message"))
+    if code:
+        return f"{code[1]}: {message[1]}" if message else code[1]
+    # obstore repeats the whole chain of errors, over many lines, after this mark.
+    return " ".join(text.partition("Debug source:")[0].split()) or type(error).__name__

@@ -1,0 +1,134 @@
+"""What a prefix is expected to hold: the keys, sizes and checksums of local files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from s3_sync.errors import InvalidObjects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from s3_sync.target import S3Target
+
+SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("sha256", pa.binary(32))])
+# An empty, '.' or '..' segment, or a control character: no safe local path, and S3 clients differ about them.
+UNSAFE_KEY = r"(?s)^$|(^|/)\.{0,2}(/|$)|[\x00-\x1f\x7f]"
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+MAX_KEY_BYTES = 1024
+CHUNK = 1 << 20
+THREADS = 8
+
+
+def load(objects: pa.Table | Path | str | None, source: Path, target: S3Target) -> pa.Table:
+    """Return the expected ``key, size, sha256`` in that order of columns, checked.
+
+    ``objects`` is a table, or the path of a Parquet file, with at least these columns (sha256 as 32 bytes);
+    without it ``source`` is walked and hashed.
+
+    Raises InvalidObjects for missing columns, nulls, keys that occur twice, that would leave ``source`` or that
+    are too long for S3; see `walk` for the rest.
+    """
+    if objects is None:
+        table = walk(source)
+    elif isinstance(objects, pa.Table):
+        table = objects
+    else:
+        table = pq.read_table(objects, columns=SCHEMA.names)
+    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise InvalidObjects(f"the table of objects has no column {', '.join(missing)}: needed are {SCHEMA.names}")
+    try:
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InvalidObjects(f"the table of objects has columns of another type ({error}): {SCHEMA}") from error
+    _check(table, target)
+    return table
+
+
+def _check(table: pa.Table, target: S3Target) -> None:
+    if any(table[name].null_count for name in SCHEMA.names):
+        raise InvalidObjects("the table of objects has empty cells: key, size and sha256 are needed in each row")
+    keys = table["key"]
+    too_long = pc.greater(pc.binary_length(keys), MAX_KEY_BYTES - len(target.prefix.encode()))
+    for rule, broken in (
+        ("has an empty, '.' or '..' segment or a control character", pc.match_substring_regex(keys, UNSAFE_KEY)),
+        (f"is longer than S3's {MAX_KEY_BYTES} bytes with the prefix", too_long),
+    ):
+        if examples := keys.filter(broken).slice(0, 1).to_pylist():
+            raise InvalidObjects(f"key {examples[0]!a} {rule}: rename the file")
+    if pc.count_distinct(keys).as_py() < len(keys):
+        counts = keys.value_counts()
+        twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+        raise InvalidObjects(f"key {twice[0].as_py()!a} occurs more than once in the table of objects")
+
+
+def walk(source: Path) -> pa.Table:
+    """Return every file under ``source`` with its size and SHA-256.
+
+    Raises InvalidObjects for a link, a special file or a name that is not UTF-8, OSError for an unreadable folder
+    or file: leaving one out would delete its key.
+    """
+    keys = sorted(_files(source, ""))
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(lambda key: _size_and_sha256(source, key), keys))
+    return pa.table([keys, [size for size, _ in found], [digest for _, digest in found]], schema=SCHEMA)
+
+
+def _files(folder: Path, prefix: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            key = prefix + entry.name
+            if not _is_utf8(entry.name):
+                raise InvalidObjects(f"{key!a} is not UTF-8 and so cannot be a key: rename the file")
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(Path(entry.path), f"{key}/")
+            elif entry.is_file(follow_symlinks=False):
+                yield key
+            else:
+                raise InvalidObjects(f"{key!a} is a link or a special file: only regular files can be synced")
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # a lone surrogate stands for a byte that is not UTF-8 (PEP 383)
+        return False
+    return True
+
+
+def _size_and_sha256(source: Path, key: str) -> tuple[int, bytes]:
+    digest = hashlib.sha256()
+    with open_key(source, key) as file:
+        while block := file.read(CHUNK):
+            digest.update(block)
+        return file.tell(), digest.digest()
+
+
+@contextmanager
+def open_key(source: Path, key: str) -> Iterator[IO[bytes]]:
+    """Open the regular file behind ``key``; no link below ``source`` is followed, so nothing outside is read."""
+    *folders, name = key.split("/")
+    opened = [os.open(source, os.O_RDONLY | os.O_DIRECTORY)]
+    try:
+        for folder in folders:
+            opened.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=opened[-1]))
+        # O_NONBLOCK: opening a FIFO must not wait for its writer.
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=opened[-1])
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise InvalidObjects(f"{key!a} is not a regular file")
+        yield file

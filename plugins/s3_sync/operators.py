@@ -1,0 +1,187 @@
+"""The Airflow operator; importing it loads no S3 client and no Arrow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from s3_sync.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.sdk import Context
+
+
+class S3SyncOperator(BaseOperator):
+    """
+    Make an S3 prefix hold exactly the files of a local directory: upload what differs, delete what is too much.
+
+    Built for many small files (hundreds of thousands of images) and for destinations that others read from.
+
+    **What it guarantees**
+
+    - *Right bytes.* Every upload carries its SHA-256, which S3 verifies. A file whose bytes are not the ones listed
+      in ``objects`` is never uploaded. A key is skipped only on proof: its ETag is still the one that the upload of
+      the same SHA-256 returned (right with SSE-KMS and multipart uploads too), or it is the MD5 of the local file.
+      Size and modification time are no proof and are never used.
+    - *Exactly the expected keys.* Whatever else lies under the prefix is deleted, unless ``delete=False``: after
+      every upload has succeeded, never outside the prefix, never when nothing is expected, and never more than
+      ``max_delete_fraction`` of what is there.
+    - *Again is safe.* A task that was killed or failed is simply run again; with ``record`` it goes on where it
+      was. A sync with nothing to do only lists.
+    - *Bounded.* At most ``max_concurrency`` requests at a time; memory does not grow with the files' sizes. Throttling,
+      5xx, timeouts and connection resets are retried with exponential back-off and jitter. Refused credentials or a
+      missing bucket end the task at once. The bucket is never created.
+
+    The task fails with a list of the keys that failed; all others are done by then. Progress is logged every five
+    seconds. Returned (XCom) is a small dict: ``uploaded``, ``skipped``, ``deleted``, ``bytes``, ``seconds``,
+    ``dry_run``.
+
+    **Permissions** (IAM): ``s3:ListBucket`` on the bucket; ``s3:PutObject``, ``s3:DeleteObject`` and
+    ``s3:AbortMultipartUpload`` on the prefix; ``s3:PutObjectTagging`` with ``tags``; ``kms:GenerateDataKey`` and
+    ``kms:Decrypt`` on the key with ``encryption="aws:kms"``. Verifying afterwards also needs ``s3:GetObject``.
+
+    **Example**
+
+    .. code-block:: python
+
+        S3SyncOperator(
+            task_id="publish",
+            source="/data/merged",
+            destination="s3://bucket/datasets/{{ params.name }}/",
+            record="/data/state/{{ params.name }}.parquet",
+            encryption="aws:kms",
+            retries=3,
+            retry_exponential_backoff=True,
+        )
+
+    .. seealso::
+        ``s3_sync.task.run`` does the same inside a ``@task``; ``s3_sync.preflight`` checks a destination in
+        seconds; ``s3_sync.verify`` proves one.
+
+    :param source: Local directory that holds the files. A link or a special file in it is an error. (templated)
+    :param destination: Where to, ``s3://bucket/prefix/``. A whole bucket is refused. (templated)
+    :param objects: Path of a Parquet file that says what is expected, with the columns ``key`` (relative to
+        ``source`` and to the prefix), ``size`` (bytes) and ``sha256`` (32 bytes binary). Without it every file under
+        ``source`` is expected, and hashed. (templated)
+    :param record: Path of the Parquet file in which the operator keeps, for each key, the SHA-256 sent and the ETag
+        returned. It is bound to endpoint and destination. Without it, or if it is lost, unchanged files are
+        recognised by MD5 where the ETag is one, and are uploaded again otherwise. (templated)
+    :param aws_conn_id: The Airflow connection used for AWS credentials. If this is ``None`` or empty, or if there is
+        no such connection, the default boto3 behaviour is used. An endpoint without TLS is refused unless it is on
+        this machine or the connection's extra has ``{"service_config": {"s3": {"allow_http": true}}}``. (templated)
+    :param region_name: AWS region. If not specified, the connection's, then boto3's default. (templated)
+    :param verify: Whether or not to verify TLS certificates, or the path of a CA bundle. If not specified, the
+        connection's, then ``AWS_CA_BUNDLE``, then the system's certificates. (templated)
+    :param delete: Whether keys that are not expected are deleted. (templated)
+    :param max_delete_fraction: The largest part of the keys now under the prefix that may be deleted, from 0 to 1.
+        (templated)
+    :param max_concurrency: How many objects are uploaded at the same time.
+    :param dry_run: Only plan: nothing is written to S3 or to ``record``. (templated)
+    :param encryption: ``AES256``, ``aws:kms``, or None for the bucket's default. (templated)
+    :param kms_key_id: The KMS key, for ``aws:kms``. (templated)
+    :param storage_class: For example ``STANDARD_IA``; None for the bucket's default. (templated)
+    :param tags: Tags of every uploaded object. (templated)
+    :param content_types: Content types by file name suffix, such as ``{".webp": "image/webp"}``, that win over
+        Python's built-in table.
+    """
+
+    template_fields: Sequence[str] = (
+        "aws_conn_id",
+        "delete",
+        "destination",
+        "dry_run",
+        "encryption",
+        "kms_key_id",
+        "max_delete_fraction",
+        "objects",
+        "record",
+        "region_name",
+        "source",
+        "storage_class",
+        "tags",
+        "verify",
+    )
+    ui_color = "#e8f5e9"
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        destination: str,
+        objects: str | None = None,
+        record: str | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        delete: bool | str = True,
+        max_delete_fraction: float | str = 0.1,
+        max_concurrency: int = 64,
+        dry_run: bool | str = False,
+        encryption: str | None = None,
+        kms_key_id: str | None = None,
+        storage_class: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        content_types: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+        self.destination = destination
+        self.objects = objects
+        self.record = record
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.delete = delete
+        self.max_delete_fraction = max_delete_fraction
+        self.max_concurrency = max_concurrency
+        self.dry_run = dry_run
+        self.encryption = encryption
+        self.kms_key_id = kms_key_id
+        self.storage_class = storage_class
+        self.tags = tags
+        self.content_types = content_types
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 Airflow's signature
+        from s3_sync.task import run  # noqa: PLC0415 parsing a DAG must not load S3 clients
+
+        return run(
+            source=self.source,
+            destination=self.destination,
+            objects=self.objects or None,
+            record=self.record or None,
+            aws_conn_id=self.aws_conn_id,
+            region_name=self.region_name or None,
+            verify=self.verify,
+            delete=as_bool("delete", self.delete),
+            max_delete_fraction=as_fraction("max_delete_fraction", self.max_delete_fraction),
+            max_concurrency=self.max_concurrency,
+            dry_run=as_bool("dry_run", self.dry_run),
+            encryption=self.encryption or None,
+            kms_key_id=self.kms_key_id or None,
+            storage_class=self.storage_class or None,
+            tags=self.tags,
+            content_types=self.content_types,
+        )
+
+
+def as_bool(name: str, value: bool | str) -> bool:
+    """Return what a template rendered as a bool; raise InvalidOption for anything but true and false."""
+    named = {"true": True, "false": False}.get(str(value).strip().lower())
+    if named is None:
+        raise InvalidOption(f"{name} is {value!r}: it must be true or false")
+    return named
+
+
+def as_fraction(name: str, value: float | str) -> float:
+    """Return what a template rendered as a number from 0 to 1; raise InvalidOption for anything else."""
+    try:
+        fraction = float(value)
+    except (TypeError, ValueError):
+        fraction = -1.0
+    if isinstance(value, bool) or not 0 <= fraction <= 1:
+        raise InvalidOption(f"{name} is {value!r}: it must be a number from 0 to 1")
+    return fraction

@@ -1,0 +1,81 @@
+"""What has to be done, decided from three tables without touching anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from s3_sync.errors import DeletionRefused
+
+MD5_ETAG = "^[0-9a-f]{32}$"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every expected key is in exactly one of ``skip``, ``compare`` and ``upload``.
+
+    ``skip``, ``compare`` and ``upload`` have the columns key, size, sha256 and etag (as listed; null if the key is
+    not there). ``delete`` has key, size and etag. ``listed`` is the number of keys there now.
+    """
+
+    skip: pa.Table
+    compare: pa.Table
+    upload: pa.Table
+    delete: pa.Table
+    listed: int
+
+
+def plan(expected: pa.Table, listed: pa.Table, record: pa.Table) -> Plan:
+    """Compare ``expected`` (key, size, sha256), ``listed`` (key, size, etag) and ``record`` (key, sha256, etag).
+
+    - ``skip``: there with the expected size and the ETag that the PUT of the expected SHA-256 returned.
+    - ``compare``: there with the expected size and an ETag that may be the MD5 of the expected bytes.
+    - ``upload``: every other expected key.
+    - ``delete``: there, but not expected.
+
+    Keys are unique in each table.
+    """
+    there = pc.index_in(expected["key"], value_set=listed["key"])
+    etag = listed["etag"].take(there)
+    same_size = pc.equal(listed["size"].take(there), expected["size"])
+
+    recorded = pc.index_in(expected["key"], value_set=record["key"])
+    same_etag = pc.equal(record["etag"].take(recorded), etag)
+    same_bytes = pc.equal(record["sha256"].take(recorded), expected["sha256"])
+
+    # A null means that the key is not there, or not recorded: no proof.
+    skip = pc.fill_null(pc.and_(same_size, pc.and_(same_etag, same_bytes)), False)
+    # The ETag is the one that a PUT of *other* bytes returned: nothing to compare.
+    outdated = pc.fill_null(pc.and_not(same_etag, same_bytes), False)
+    may_be_md5 = pc.fill_null(pc.and_(same_size, pc.match_substring_regex(etag, MD5_ETAG)), False)
+    compare = pc.and_not(may_be_md5, pc.or_(skip, outdated))
+    upload = pc.invert(pc.or_(skip, compare))
+
+    rows = expected.select(["key", "size", "sha256"]).append_column("etag", etag)
+    stray = pc.invert(pc.is_in(listed["key"], value_set=expected["key"]))
+    return Plan(rows.filter(skip), rows.filter(compare), rows.filter(upload), listed.filter(stray), listed.num_rows)
+
+
+def guard(plan: Plan, max_delete_fraction: float) -> None:
+    """Raise DeletionRefused when ``plan`` would empty the destination or delete more than the fraction of it."""
+    expected = plan.skip.num_rows + plan.compare.num_rows + plan.upload.num_rows
+    deletions = plan.delete.num_rows
+    if expected == 0:
+        raise DeletionRefused(
+            f"nothing is expected at the destination, so all {plan.listed} keys there would be deleted. A sync"
+            " never empties a prefix: check the source, or delete the prefix by hand if that is meant"
+        )
+    if deletions > max_delete_fraction * plan.listed:
+        raise DeletionRefused(
+            f"{deletions} of the {plan.listed} keys at the destination are not expected and would be deleted:"
+            f" {deletions / plan.listed:.1%}, more than max_delete_fraction={max_delete_fraction:g} allows."
+            " Nothing was changed. Check the source; if the deletions are meant, run again with"
+            f" max_delete_fraction={_rounded_up(deletions / plan.listed)}"
+        )
+
+
+def _rounded_up(fraction: float) -> float:
+    """Return the next hundredth that is not below ``fraction``."""
+    return min(1.0, -(-fraction * 100 // 1) / 100)

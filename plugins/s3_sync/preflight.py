@@ -1,0 +1,174 @@
+"""Find out in seconds whether a sync can work, and whether the world could read what it writes."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from s3_sync.errors import DestinationNotReady, cause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from s3_sync.connection import S3Connection
+    from s3_sync.target import S3Target
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 2
+READ_TIMEOUT_S = 3
+# No request starts later, so the whole ends within ten seconds.
+LAST_REQUEST_S = 10 - CONNECT_TIMEOUT_S - READ_TIMEOUT_S
+SIBLING = ".releases"
+EVERYBODY = (
+    "http://acs.amazonaws.com/groups/global/AllUsers",
+    "http://acs.amazonaws.com/groups/global/AuthenticatedUsers",
+)
+REMEDIES = {
+    "RequestTimeTooSkewed": "the clock of this machine is wrong: synchronise it (timedatectl set-ntp true)",
+    "InvalidAccessKeyId": "the access key is unknown: correct the connection's login",
+    "SignatureDoesNotMatch": "the secret key does not fit the access key: correct the connection's password",
+    "ExpiredToken": "the session token has expired: get new credentials",
+    "InvalidToken": "the session token is wrong: get new credentials",
+    "PermanentRedirect": "the bucket is in another region: set region_name in the connection's extra",
+    "AuthorizationHeaderMalformed": "the bucket is in another region: set region_name in the connection's extra",
+    "NoSuchBucket": "the bucket does not exist, and is never created here: create it, or correct the destination",
+}
+
+
+def check_destination(connection: S3Connection, target: S3Target) -> None:
+    """Check that a sync to ``target`` can work: within ten seconds, and leaving nothing behind.
+
+    The bucket exists (it is never created), is in the connection's region, and lets these credentials list,
+    write and delete; a small object beside the prefix, under ``<prefix>.releases/``, is written and removed for
+    that. Nobody may list or read without credentials, and neither policy nor ACL may open the bucket to everybody;
+    a policy or an ACL that these credentials may not see is logged as unknown.
+
+    Raises DestinationNotReady with cause and remedy.
+    """
+    check = _Check(connection, target)
+    check.bucket()
+    check.listing()
+    check.probe()
+    check.policy()
+
+
+class _Check:
+    def __init__(self, connection: S3Connection, target: S3Target) -> None:
+        short = Config(
+            connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S, retries={"total_max_attempts": 1}
+        )
+        self.client = connection.new_client(short)
+        self.anonymous = connection.new_client(short.merge(Config(signature_version=UNSIGNED)))
+        self.connection, self.target = connection, target
+        self.begun = time.monotonic()
+
+    def bucket(self) -> None:
+        try:
+            head = self._ask(self.client.head_bucket)
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            region = error.response["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+            if status == 404:
+                raise self._not_ready("cannot be found", REMEDIES["NoSuchBucket"], error) from error
+            if status == 301 or (region and region != self.client.meta.region_name):
+                raise self._not_ready("is elsewhere", _region_remedy(region), error) from error
+            # HEAD has no body, so no code that would tell why: the listing has one.
+            self.listing()
+            remedy = "it is missing, or these credentials may not see it (s3:ListBucket)"
+            raise self._not_ready("is not accessible", remedy, error) from error
+        region = head.get("BucketRegion")
+        if region and region != self.client.meta.region_name and "amazonaws.com" in self.connection.endpoint:
+            raise self._not_ready(f"is in {region}", _region_remedy(region))
+
+    def listing(self) -> None:
+        try:
+            self._ask(self.client.list_objects_v2, Prefix=self.target.prefix, MaxKeys=1)
+        except ClientError as error:
+            remedy = "the bucket is missing, or these credentials may not list it (s3:ListBucket)"
+            raise self._not_ready("cannot be listed", remedy, error) from error
+
+    def probe(self) -> None:
+        beside = self.target.sibling(SIBLING)
+        where = {"Key": beside.key(f".probe-{uuid.uuid4().hex}")}
+        try:
+            self._ask(
+                self.client.put_object,
+                **where,
+                Body=b"probe",
+                ChecksumAlgorithm="SHA256",
+                **self.connection.encryption,
+            )
+        except ClientError as error:
+            remedy = f"allow s3:PutObject on {self.target.uri}* and {beside.uri}* (and the KMS key, if one is used)"
+            raise self._not_ready("cannot be written to", remedy, error) from error
+        try:
+            self._refuses_strangers(where)
+        finally:
+            try:
+                self._ask(self.client.delete_object, late=True, **where)
+            except ClientError as error:
+                remedy = f"allow s3:DeleteObject; then remove s3://{self.target.bucket}/{where['Key']}"
+                raise self._not_ready("lets nothing be deleted", remedy, error) from error
+
+    def _refuses_strangers(self, where: dict[str, str]) -> None:
+        for what, call, arguments in (
+            ("be listed", self.anonymous.list_objects_v2, {"Prefix": self.target.prefix, "MaxKeys": 1}),
+            ("be read", self.anonymous.get_object, where),
+        ):
+            try:
+                self._ask(call, **arguments)
+            except ClientError:
+                continue
+            raise self._not_ready(
+                f"is public: it can {what} without credentials", "block public access to the bucket first"
+            )
+
+    def policy(self) -> None:
+        status = self._readable("policy status", self.client.get_bucket_policy_status)
+        if status and status["PolicyStatus"].get("IsPublic"):
+            raise self._not_ready("has a public policy", "remove the public statement from the bucket's policy")
+        acl = self._readable("ACL", self.client.get_bucket_acl)
+        grantees = {grant.get("Grantee", {}).get("URI") for grant in (acl or {}).get("Grants", ())}
+        if grantees & set(EVERYBODY):
+            raise self._not_ready("has an ACL that grants access to everybody", "make the ACL private")
+        block = self._readable("public access block", self.client.get_public_access_block)
+        if block and not all(block["PublicAccessBlockConfiguration"].values()):
+            log.warning("%s: public access is not blocked altogether", self.target.bucket)
+
+    def _readable(self, what: str, call: Callable[..., Any]) -> dict[str, Any] | None:
+        """Return the answer, None if there is nothing or these credentials may not see it."""
+        try:
+            answer: dict[str, Any] = self._ask(call)
+        except ClientError as error:
+            log.info("%s: %s unknown (%s)", self.target.bucket, what, error.response["Error"].get("Code"))
+            return None
+        return answer
+
+    def _ask(self, call: Callable[..., Any], *, late: bool = False, **arguments: Any) -> Any:
+        """Send one request about the bucket; only tidying up may be ``late``."""
+        if not late and time.monotonic() - self.begun > LAST_REQUEST_S:
+            raise self._not_ready(
+                "answers too slowly", f"check the endpoint {self.connection.endpoint} and the network"
+            )
+        try:
+            return call(Bucket=self.target.bucket, **arguments)
+        except BotoCoreError as error:
+            remedy = f"check the endpoint {self.connection.endpoint}, the network and the certificates"
+            raise self._not_ready("cannot be reached", remedy, error) from error
+
+    def _not_ready(self, what: str, remedy: str, error: Exception | None = None) -> DestinationNotReady:
+        why = f" ({cause(error)})" if error else ""
+        if isinstance(error, ClientError):
+            remedy = REMEDIES.get(error.response["Error"].get("Code", ""), remedy)
+        return DestinationNotReady(f"bucket {self.target.bucket} {what}{why}: {remedy}")
+
+
+def _region_remedy(region: str | None) -> str:
+    return f"set region_name to {region or 'the region of the bucket'} in the extra of the connection"

@@ -1,0 +1,66 @@
+"""Single files beside a synced prefix: what describes it, rather than what it holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import BaseError
+
+from s3_sync.errors import UploadFailed, cause
+from s3_sync.options import ObjectOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from s3_sync.connection import S3Connection
+    from s3_sync.target import S3Target
+
+
+def put_file(
+    connection: S3Connection, target: S3Target, path: Path, key: str, *, options: ObjectOptions | None = None
+) -> str | None:
+    """Upload the file at ``path`` as ``key`` under ``target``; return its ETag.
+
+    The server checks the SHA-256. The object appears whole or not at all. Raises UploadFailed.
+    """
+    return _put(connection, target, path, key, options)
+
+
+def put_bytes(
+    connection: S3Connection, target: S3Target, content: bytes, key: str, *, options: ObjectOptions | None = None
+) -> str | None:
+    """Upload ``content`` as ``key`` under ``target``; otherwise as `put_file`."""
+    return _put(connection, target, content, key, options)
+
+
+def _put(
+    connection: S3Connection, target: S3Target, content: Path | bytes, key: str, options: ObjectOptions | None
+) -> str | None:
+    options = options or ObjectOptions()
+    try:
+        done = obstore.put(
+            connection.store,
+            target.key(key),
+            content,
+            attributes=options.attributes(key),
+            tags=dict(options.tags) or None,
+        )
+    except (BaseError, OSError, ValueError) as error:
+        raise UploadFailed(target.uri, {key: cause(error)}) from error
+    etag = done["e_tag"]
+    return etag.strip('"') if etag else None
+
+
+def get_bytes(connection: S3Connection, target: S3Target, key: str) -> bytes | None:
+    """Return the object ``key`` under ``target``, None if there is none.
+
+    Raises botocore's ClientError for everything else: a missing bucket, or credentials that may not read. (S3
+    answers 403 for a missing key too when the credentials may not list.)
+    """
+    try:
+        answer = connection.client.get_object(Bucket=target.bucket, Key=target.key(key))
+    except connection.client.exceptions.NoSuchKey:
+        return None
+    content: bytes = answer["Body"].read()
+    return content

@@ -1,0 +1,75 @@
+"""What earlier PUTs returned: for each key the SHA-256 that was sent and the ETag that came back.
+
+An ETag is an opaque token. It is an MD5 in the simplest case only, not with SSE-KMS and not after a multipart
+upload: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html. But as long as a key's ETag is still the
+one that its PUT returned, the object still has the bytes that were sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from s3_sync.errors import InvalidRecord
+
+if TYPE_CHECKING:
+    from s3_sync.connection import S3Connection
+    from s3_sync.target import S3Target
+
+log = logging.getLogger(__name__)
+
+SCHEMA = pa.schema([("key", pa.string()), ("sha256", pa.binary(32)), ("etag", pa.string())])
+
+
+def empty() -> pa.Table:
+    return SCHEMA.empty_table()
+
+
+def read(path: Path | None, connection: S3Connection, target: S3Target) -> pa.Table:
+    """Return the record at ``path``: empty if there is none, or if it tells of another destination.
+
+    Raises InvalidRecord for a file that is no record.
+    """
+    if path is None or not path.exists():
+        return empty()
+    try:
+        table = pq.read_table(path, memory_map=False)
+        matches = table.schema.remove_metadata().equals(SCHEMA)
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidRecord(f"{path} is no readable record of uploads ({error}). {_remedy()}") from error
+    if not matches:
+        raise InvalidRecord(f"{path} has other columns than a record of uploads. {_remedy()}")
+    if not _binding(connection, target).items() <= (table.schema.metadata or {}).items():
+        log.warning("%s tells of another destination than %s: ignored", path, target.uri)
+        return empty()
+    return table.replace_schema_metadata(None)
+
+
+def write(path: Path, table: pa.Table, connection: S3Connection, target: S3Target) -> None:
+    """Replace the record at ``path`` with ``table``, all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bound = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(_binding(connection, target))
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            pq.write_table(bound, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _binding(connection: S3Connection, target: S3Target) -> dict[bytes, bytes]:
+    return {b"s3_sync.destination": target.uri.encode(), b"s3_sync.endpoint": connection.endpoint.encode()}
+
+
+def _remedy() -> str:
+    return "Delete the file: the next sync will compare checksums instead"

@@ -1,0 +1,180 @@
+"""The verb: make a prefix hold exactly the expected objects."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from s3_sync import listing, record
+from s3_sync import objects as expected_objects
+from s3_sync.delete import delete as delete_keys
+from s3_sync.errors import InvalidOption
+from s3_sync.options import ObjectOptions
+from s3_sync.plan import Plan, guard, plan
+from s3_sync.transfer import Progress, upload
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from s3_sync.connection import S3Connection
+    from s3_sync.target import S3Target
+
+log = logging.getLogger(__name__)
+
+PROGRESS_S = 5.0
+CHECKPOINT_S = 20.0
+MAX_CONCURRENCY = 1024
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What a sync did or, after a dry run, would do.
+
+    ``uploaded``, ``skipped`` and ``deleted`` count keys; ``bytes`` are those uploaded. A dry run reads no local
+    file, so it counts a key of which only a checksum can tell (no record of it) as uploaded.
+    """
+
+    uploaded: int
+    skipped: int
+    deleted: int
+    bytes: int
+    seconds: float
+    dry_run: bool
+
+
+def sync(
+    connection: S3Connection,
+    target: S3Target,
+    *,
+    source: Path,
+    objects: pa.Table | Path | str | None = None,
+    record_path: Path | None = None,
+    options: ObjectOptions | None = None,
+    delete: bool = True,
+    max_delete_fraction: float = 0.1,
+    max_concurrency: int = 64,
+    dry_run: bool = False,
+) -> SyncResult:
+    """Make ``target`` hold exactly the expected objects, whose bytes are the files ``source/<key>``.
+
+    ``objects`` (key, size, sha256) says what is expected; without it, every file under ``source``. Uploads come
+    first; what is not expected is deleted only after all of them succeeded. ``record_path`` is where the ETags of
+    uploads are kept; it is read at the start and written while uploading, so that a sync that was killed goes on
+    where it was.
+
+    Raises InvalidObjects, InvalidOption, InvalidRecord and DeletionRefused before anything is changed;
+    UploadFailed or DeleteFailed with the keys that failed.
+    """
+    begun = time.monotonic()
+    _check_options(max_delete_fraction, max_concurrency)
+    expected = expected_objects.load(objects, source, target)
+    recorded = record.read(record_path, connection, target)
+    todo = _plan(connection, target, expected, recorded, delete=delete)
+    if delete:
+        guard(todo, max_delete_fraction)
+    rows = pa.concat_tables([todo.upload.set_column(3, "etag", _nulls(todo.upload)), todo.compare])
+    log.info(
+        "%s: %d expected, %d listed; %d unchanged, %d to upload, %d to compare, %d to delete",
+        target.uri,
+        expected.num_rows,
+        todo.listed,
+        todo.skip.num_rows,
+        todo.upload.num_rows,
+        todo.compare.num_rows,
+        todo.delete.num_rows,
+    )
+    if dry_run:
+        size = sum(rows["size"].to_pylist())
+        return SyncResult(
+            rows.num_rows, todo.skip.num_rows, todo.delete.num_rows, size, time.monotonic() - begun, dry_run=True
+        )
+    watch = _Watch(connection, target, record_path, todo.skip.select(record.SCHEMA.names))
+    try:
+        done = upload(
+            connection,
+            target,
+            source,
+            rows,
+            options or ObjectOptions(),
+            max_concurrency=max_concurrency,
+            watch=watch,
+        )
+    finally:
+        watch.keep()
+    deleted = delete_keys(connection, target, todo.delete["key"])
+    return SyncResult(
+        uploaded=done.uploaded,
+        skipped=todo.skip.num_rows + done.unchanged,
+        deleted=deleted,
+        bytes=done.uploaded_bytes,
+        seconds=time.monotonic() - begun,
+        dry_run=False,
+    )
+
+
+def _check_options(max_delete_fraction: float, max_concurrency: int) -> None:
+    if not 0 <= max_delete_fraction <= 1:
+        raise InvalidOption(f"max_delete_fraction is {max_delete_fraction!r}: it must be between 0 and 1")
+    if not 1 <= max_concurrency <= MAX_CONCURRENCY:
+        raise InvalidOption(f"max_concurrency is {max_concurrency!r}: it must be from 1 to {MAX_CONCURRENCY}")
+
+
+def _plan(connection: S3Connection, target: S3Target, expected: pa.Table, recorded: pa.Table, *, delete: bool) -> Plan:
+    todo = plan(expected, listing.list_prefix(connection, target), recorded)
+    if todo.delete.num_rows:
+        # Only a listing with the true keys may decide what is deleted.
+        todo = plan(expected, listing.list_raw(connection, target), recorded)
+    if delete:
+        return todo
+    return Plan(todo.skip, todo.compare, todo.upload, todo.delete.slice(0, 0), todo.listed)
+
+
+def _nulls(table: pa.Table) -> pa.Array:
+    return pa.nulls(table.num_rows, pa.string())
+
+
+class _Watch:
+    """Called about once a second during the upload: logs the progress, and keeps the record up to date."""
+
+    def __init__(self, connection: S3Connection, target: S3Target, record_path: Path | None, skipped: pa.Table) -> None:
+        self.connection, self.target, self.record_path, self.skipped = connection, target, record_path, skipped
+        self.begun = self.logged = self.kept = time.monotonic()
+        self.progress: Progress | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        self.progress = progress
+        now = time.monotonic()
+        if now - self.logged >= PROGRESS_S:
+            self.logged = now
+            log.info("%s", _line(progress, now - self.begun))
+        if now - self.kept >= CHECKPOINT_S:
+            self.kept = now
+            self.keep()
+
+    def keep(self) -> None:
+        """Write what is proven now: the rows that were skipped, and what has been sent or compared."""
+        if self.record_path is None:
+            return
+        proven = [self.skipped.cast(record.SCHEMA)]
+        if self.progress:
+            proven.append(self.progress.record())
+        record.write(self.record_path, pa.concat_tables(proven), self.connection, self.target)
+
+
+def _line(progress: Progress, seconds: float) -> str:
+    """Return a line such as ``12,000 of 430,143 files (2.8 %), 78 of 2,796 MB, 1,034 files/s, 6 min 45 s left``."""
+    with progress.lock:
+        files = progress.uploaded + progress.unchanged + len(progress.failures)
+        size = progress.uploaded_bytes + progress.unchanged_bytes
+        failures = len(progress.failures)
+    rate = files / seconds
+    left = divmod(round((progress.files - files) / rate), 60) if rate else None
+    return (
+        f"{files:,} of {progress.files:,} files ({files / max(progress.files, 1):.1%}),"
+        f" {size / 1e6:,.0f} of {progress.total_bytes / 1e6:,.0f} MB, {rate:,.0f} files/s, {failures} failed, "
+        + (f"{left[0]} min {left[1]} s left" if left else "time left unknown")
+    )

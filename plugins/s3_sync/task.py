@@ -1,0 +1,59 @@
+"""A sync by one call, from plain values: what the operator does, for a task or a script."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s3_sync.connection import connect
+from s3_sync.options import ObjectOptions
+from s3_sync.sync import sync
+from s3_sync.target import S3Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def run(
+    *,
+    source: str,
+    destination: str,
+    objects: str | None = None,
+    record: str | None = None,
+    aws_conn_id: str | None = "aws_default",
+    region_name: str | None = None,
+    verify: bool | str | None = None,
+    delete: bool = True,
+    max_delete_fraction: float = 0.1,
+    max_concurrency: int = 64,
+    dry_run: bool = False,
+    encryption: str | None = None,
+    kms_key_id: str | None = None,
+    storage_class: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    content_types: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Sync as `operators.S3SyncOperator` documents it and return `sync.SyncResult` as a dict."""
+    target = S3Target.parse(destination)
+    connection = connect(
+        target.bucket,
+        aws_conn_id=aws_conn_id,
+        region_name=region_name,
+        verify=verify,
+        encryption=encryption,
+        kms_key_id=kms_key_id,
+    )
+    result = sync(
+        connection,
+        target,
+        source=Path(source),
+        objects=objects,
+        record_path=Path(record) if record else None,
+        options=ObjectOptions(storage_class, tags or {}, content_types or {}),
+        delete=delete,
+        max_delete_fraction=max_delete_fraction,
+        max_concurrency=max_concurrency,
+        dry_run=dry_run,
+    )
+    return asdict(result)

@@ -1,0 +1,219 @@
+"""Put many local files into a bucket, with bounded memory and concurrency."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import obstore
+import pyarrow as pa
+from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
+from s3_sync import record
+from s3_sync.errors import InvalidObjects, UploadFailed, cause
+from s3_sync.objects import open_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from s3_sync.connection import S3Connection
+    from s3_sync.options import ObjectOptions
+    from s3_sync.target import S3Target
+
+MULTIPART_ABOVE = 16 << 20
+PART = 8 << 20
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+MAX_PARTS = 10_000
+# Files that go in parts hold several parts in memory each.
+MULTIPART_CONCURRENCY = 2
+MAX_FAILURES = 1000
+# So many in a row, after all their retries, mean that the next ones will fail too.
+MAX_FAILURES_IN_A_ROW = 100
+BATCH = 10_000
+
+
+class Item(NamedTuple):
+    """One file to send; ``etag`` is what the destination lists if that may be the MD5 of the same bytes."""
+
+    key: str
+    size: int
+    sha256: bytes
+    etag: str | None
+
+
+class FileChanged(InvalidObjects):  # noqa: N818 as in errors
+    """A local file has other bytes than were expected of it."""
+
+    def __init__(self) -> None:
+        super().__init__("the local file has changed since its checksum was taken; make the list of objects anew")
+
+
+@dataclass
+class Progress:
+    """What has been done so far; every access holds ``lock``."""
+
+    files: int
+    total_bytes: int
+    uploaded: int = 0
+    uploaded_bytes: int = 0
+    unchanged: int = 0
+    unchanged_bytes: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    failures_in_a_row: int = 0
+    stopped: str | None = None
+    proofs: list[tuple[str, bytes, str]] = field(default_factory=list)
+    proven: list[pa.RecordBatch] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def succeeded(self, item: Item, etag: str | None, *, sent: bool) -> None:
+        with self.lock:
+            self.failures_in_a_row = 0
+            if sent:
+                self.uploaded += 1
+                self.uploaded_bytes += item.size
+            else:
+                self.unchanged += 1
+                self.unchanged_bytes += item.size
+            if etag:
+                self.proofs.append((item.key, item.sha256, etag.removeprefix("W/").strip('"')))
+
+    def failed(self, item: Item, error: Exception) -> None:
+        with self.lock:
+            self.failures[item.key] = cause(error)
+            self.failures_in_a_row += 1
+            if _is_hopeless(error):
+                self.stopped = "the next ones would fail in the same way"
+            elif len(self.failures) >= MAX_FAILURES:
+                self.stopped = f"{MAX_FAILURES} failures are enough"
+            elif self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+                self.stopped = f"{MAX_FAILURES_IN_A_ROW} failed in a row"
+
+    def record(self) -> pa.Table:
+        """Return what is proven so far, as a record's rows."""
+        with self.lock:
+            proofs, self.proofs = self.proofs, []
+        if proofs:
+            columns = [list(column) for column in zip(*proofs, strict=True)]
+            self.proven.append(pa.record_batch(columns, schema=record.SCHEMA))
+        return pa.Table.from_batches(self.proven, schema=record.SCHEMA)
+
+
+def upload(
+    connection: S3Connection,
+    target: S3Target,
+    source: Path,
+    rows: pa.Table,
+    options: ObjectOptions,
+    *,
+    max_concurrency: int,
+    watch: Callable[[Progress], None],
+) -> Progress:
+    """Send the files ``source/<key>`` of ``rows`` (key, size, sha256, etag) and return what was done.
+
+    A file's SHA-256 is compared with the expected one before anything of it becomes visible in the bucket. A row
+    whose ``etag`` is the MD5 of its file is left as it is. ``watch`` is called about once a second, in the
+    caller's thread.
+
+    Raises UploadFailed at the end with every key that failed; the others are done. It stops early when the
+    credentials or the bucket are refused, and after too many failures.
+    """
+    progress = Progress(files=rows.num_rows, total_bytes=sum(rows["size"].to_pylist()))
+    items = _items(rows)
+    taking = threading.Lock()
+    large = threading.Semaphore(MULTIPART_CONCURRENCY)
+
+    def work() -> None:
+        while not progress.stopped:
+            with taking:
+                item = next(items, None)
+            if item is None:
+                return
+            try:
+                etag, sent = _send(connection, target, source, item, options, large=large)
+            except Exception as error:  # noqa: BLE001 one key's failure must not stop the others
+                progress.failed(item, error)
+            else:
+                progress.succeeded(item, etag, sent=sent)
+
+    with ThreadPoolExecutor(max_concurrency, thread_name_prefix="s3-sync") as pool:
+        try:
+            workers = [pool.submit(work) for _ in range(max_concurrency)]
+            while wait(workers, timeout=1).not_done:
+                watch(progress)
+        except BaseException:
+            progress.stopped = "interrupted"
+            raise
+    for worker in workers:
+        worker.result()
+    watch(progress)
+    if progress.failures:
+        raise UploadFailed(target.uri, progress.failures, stopped=progress.stopped)
+    return progress
+
+
+def _items(rows: pa.Table) -> Iterator[Item]:
+    for batch in rows.select(Item._fields).to_batches(max_chunksize=BATCH):
+        yield from map(Item._make, zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+
+def _send(
+    connection: S3Connection,
+    target: S3Target,
+    source: Path,
+    item: Item,
+    options: ObjectOptions,
+    *,
+    large: threading.Semaphore,
+) -> tuple[str | None, bool]:
+    """Bring one object up to date; return its ETag and whether it was sent."""
+    arguments: dict[str, Any] = {"attributes": options.attributes(item.key), "tags": dict(options.tags) or None}
+    if item.size > MULTIPART_ABOVE:
+        with large:
+            if item.etag and _streamed_md5(source, item) == item.etag:
+                return item.etag, False
+            part = max(PART, -(-item.size // MAX_PARTS))
+            stream = _checked_parts(source, item, part)
+            done = obstore.put(connection.store, target.key(item.key), stream, chunk_size=part, **arguments)
+            return done["e_tag"], True
+    with open_key(source, item.key) as file:
+        # One byte more than expected tells that the file has grown.
+        content = file.read(item.size + 1)
+    if hashlib.sha256(content).digest() != item.sha256:
+        raise FileChanged
+    if item.etag and hashlib.md5(content, usedforsecurity=False).hexdigest() == item.etag:
+        return item.etag, False
+    done = obstore.put(connection.store, target.key(item.key), content, use_multipart=False, **arguments)
+    return done["e_tag"], True
+
+
+def _checked_parts(source: Path, item: Item, part: int) -> Iterator[bytes]:
+    """Yield the file in parts. An error raised here, also after the last part, makes obstore abort the upload."""
+    digest = hashlib.sha256()
+    with open_key(source, item.key) as file:
+        while block := file.read(part):
+            digest.update(block)
+            yield block
+    if digest.digest() != item.sha256:
+        raise FileChanged
+
+
+def _streamed_md5(source: Path, item: Item) -> str:
+    """Return the MD5 of a file that has the expected SHA-256."""
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    with open_key(source, item.key) as file:
+        while block := file.read(PART):
+            md5.update(block)
+            sha256.update(block)
+    if sha256.digest() != item.sha256:
+        raise FileChanged
+    return md5.hexdigest()
+
+
+def _is_hopeless(error: Exception) -> bool:
+    """Say whether ``error`` is about credentials or the bucket rather than about one key."""
+    denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+    return denied or "<Code>NoSuchBucket</Code>" in str(error)

@@ -1,0 +1,100 @@
+"""Prove that a prefix holds exactly the expected objects."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from botocore.exceptions import ClientError
+
+from s3_sync import listing
+from s3_sync.errors import VerifyFailed
+from s3_sync.plan import plan
+
+if TYPE_CHECKING:
+    from s3_sync.connection import S3Connection
+    from s3_sync.target import S3Target
+
+log = logging.getLogger(__name__)
+
+SHA256_BYTES = 32
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """``objects`` has a row (key, size, sha256, etag) for every object; each one was proven in one of two ways."""
+
+    objects: pa.Table
+    by_record: int
+    by_checksum: int
+
+
+def verify(
+    connection: S3Connection,
+    target: S3Target,
+    expected: pa.Table,
+    record: pa.Table,
+    *,
+    max_concurrency: int = 32,
+) -> VerifyResult:
+    """List ``target`` afresh and compare every key, size and checksum with ``expected`` (key, size, sha256).
+
+    An object is proven by ``record`` (key, sha256, etag: what its PUT returned) when its ETag is still the
+    recorded one; otherwise by the SHA-256 that S3 keeps of it, or by downloading and hashing it. The listing is
+    another client's than the one that uploaded.
+
+    Raises VerifyFailed on any difference.
+    """
+    listed = listing.list_raw(connection, target)
+    todo = plan(expected, listed, record)
+    open_questions = pa.concat_tables([todo.compare, todo.upload])
+    there = pc.is_valid(open_questions["etag"])
+    missing = open_questions.filter(pc.invert(there))["key"]
+    present = open_questions.filter(there)
+    sizes = listed["size"].take(pc.index_in(present["key"], value_set=listed["key"]))
+    same_size = pc.equal(sizes, present["size"])
+    differing = present.filter(pc.invert(same_size))["key"].to_pylist()
+
+    unproven = present.filter(same_size)
+    if unproven.num_rows:
+        log.info("%d objects have no record: asking for their checksums", unproven.num_rows)
+    with ThreadPoolExecutor(max_concurrency) as pool:
+        keys = unproven["key"].to_pylist()
+        digests = pool.map(lambda key: _sha256(connection, target, key), keys)
+        pairs = zip(keys, digests, unproven["sha256"].to_pylist(), strict=True)
+        differing += [key for key, digest, wanted in pairs if digest != wanted]
+
+    if len(missing) or todo.delete.num_rows or differing:
+        raise VerifyFailed(
+            target.uri,
+            missing=missing.to_pylist(),
+            unexpected=todo.delete["key"].to_pylist(),
+            differing=differing,
+        )
+    return VerifyResult(pa.concat_tables([todo.skip, unproven]), todo.skip.num_rows, unproven.num_rows)
+
+
+def _sha256(connection: S3Connection, target: S3Target, key: str) -> bytes | None:
+    """Return the SHA-256 of an object, None if it has gone meanwhile."""
+    where = {"Bucket": target.bucket, "Key": target.key(key)}
+    try:
+        head = connection.client.head_object(**where, ChecksumMode="ENABLED")
+        # After a multipart upload it is a checksum of checksums, with "-<parts>" at its end.
+        kept = head.get("ChecksumSHA256", "")
+        if kept and "-" not in kept and len(digest := base64.b64decode(kept)) == SHA256_BYTES:
+            return digest
+        computed = hashlib.sha256()
+        for block in connection.client.get_object(**where)["Body"].iter_chunks(CHUNK):
+            computed.update(block)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return None
+        raise
+    return computed.digest()
