@@ -108,7 +108,7 @@ def preflight() -> None:
         check(run)
         if not run.params.skip_upload:
             target = S3Target.parse(run.params.destination)
-            check_destination(connect(run.dataset.aws_conn_id, target), target)
+            check_destination(connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id), target)
     except (NotReadyError, DestinationNotReady, InvalidTarget) as error:
         raise AirflowFailException(str(error)) from error
 
@@ -122,15 +122,14 @@ def scan(export: str) -> dict[str, Any]:
     return asdict(scan_export(current_run(), export))
 
 
-@task(**DISK, multiple_outputs=True)
-def filter_manifest() -> dict[str, Any]:
-    """Keep identities with at least min_images images over all exports; the rest goes to the ledger."""
+@task(**DISK)
+def filter_manifest() -> list[int]:
+    """Keep identities with at least min_images images over all exports; return the shards with something to copy."""
     from include.faceset.filter_manifest import filter_manifest as filter_run
 
     run = current_run()
-    filtered = asdict(filter_run(run))
-    shards = filtered.pop("shards")
-    return {"shards": [] if run.params.dry_run else list(shards), "counts": filtered}
+    shards = filter_run(run).shards
+    return [] if run.params.dry_run else list(shards)
 
 
 @task(**DISK, map_index_template="{{ shard_label }}")
@@ -167,14 +166,14 @@ def verify() -> Iterator[Metadata]:
     from include.faceset import release, tables
     from s3_sync.connection import connect
     from s3_sync.publish import put_bytes, put_file
-    from s3_sync.record import read_record
+    from s3_sync.record import read as read_record
     from s3_sync.target import S3Target
     from s3_sync.verify import verify as verify_prefix
 
     run, folder = current_run(), sealed_folder()
     sealed = release.read(folder)
     target = S3Target.parse(run.params.destination)
-    connection = connect(run.dataset.aws_conn_id, target)
+    connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
     expected = tables.read(folder / release.MANIFEST_FILE, ["key", "size", "sha256"])
     proof = verify_prefix(connection, target, expected, read_record(run.sync_record(), connection, target))
     tables.write(proof.objects, folder / release.OBJECTS_FILE)
@@ -213,11 +212,12 @@ def summary() -> dict[str, Any]:
     ti = get_current_context()["ti"]
     took = summaries.steps(ti.get_task_breadcrumbs(dag_id=run.dataset.name, run_id=run.run_id))
     target = S3Target.parse(run.params.destination)
-    connection = None if run.params.skip_upload else connect(run.dataset.aws_conn_id, target)
+    connection = None
+    if not run.params.skip_upload:
+        connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
     if run.params.dry_run:
-        counts = ti.xcom_pull(task_ids="filter_manifest", key="counts")
         listing = None if connection is None else list_prefix(connection, target)
-        return {"summary": str(summaries.dry_run(run, counts, listing, took))}
+        return {"summary": str(summaries.dry_run(run, listing, took))}
 
     folder = sealed_folder()
     sealed = release.read(folder)
@@ -263,7 +263,7 @@ def make_dag(dataset: Dataset) -> DAG:
         )
         scanned = scan.expand(export=[export.name for export in dataset.exports])
         filtered = filter_manifest()
-        copied = copy_shard.expand(shard=filtered["shards"])
+        copied = copy_shard.expand(shard=filtered)
         sealed = seal(scanned)
         proven = verify.override(outlets=[asset_of(dataset)])()
         chain(preflight(), scanned, filtered, copied, sealed, sync, proven, render_config(), summary())

@@ -4,15 +4,19 @@ Images are only counted here, not opened: the cheap half of the filter. ``copy_s
 what is left once the bytes are known.
 """
 
+import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import preflight, scan, tables
+from include.faceset import files, preflight, scan, tables
 from include.faceset.ledger import MANIFEST, Outcome, rejected
 from include.faceset.run import Run
+
+
+COUNTS_FILE = "filtered.json"
 
 
 class FilterError(RuntimeError):
@@ -23,7 +27,7 @@ class FilterError(RuntimeError):
 class Filtered:
     """Counts of the filter; `shards` are those with something to copy, `size` is the sum of their images in bytes."""
 
-    shards: tuple[int, ...]
+    shards: list[int]
     identities: int
     images: int
     identities_out: int
@@ -60,14 +64,21 @@ def filter_manifest(run: Run) -> Filtered:
         )
         raise FilterError(msg)
     preflight.check_room(run, counts["images"], size)
-    return Filtered(
-        tuple(shards),
+    filtered = Filtered(
+        shards,
         identities=counts["identities"],
         images=counts["images"],
         identities_out=counts["identities_out"],
         images_out=counts["images_out"],
         size=size,
     )
+    files.write_text(run.work / COUNTS_FILE, json.dumps(asdict(filtered)))
+    return filtered
+
+
+def read_counts(run: Run) -> Filtered:
+    """What the filter counted in this run."""
+    return Filtered(**json.loads((run.work / COUNTS_FILE).read_text(encoding="utf-8")))
 
 
 def split(manifest: pa.Table, min_images: int) -> tuple[pa.Table, pa.Table]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from include.faceset import files, release, render_config, scan, tables, training
+from include.faceset import files, filter_manifest, release, render_config, scan, tables, training
 from include.faceset.ledger import EXPLANATIONS, MANIFEST, count_outcomes, kept
 from include.faceset.release import Release
 from include.faceset.run import Run
@@ -156,12 +156,11 @@ def report(run: Run, facts: dict[str, Any], sample: dict[str, Any] | None) -> st
     )
 
 
-def dry_run(run: Run, counts: Mapping[str, int], listing: pa.Table | None, took: list[Step]) -> Path:
+def dry_run(run: Run, listing: pa.Table | None, took: list[Step]) -> Path:
     """Write what a run would do into the run's work folder, and log it.
 
     Args:
         run: the run.
-        counts: what the filter counted: identities, images, identities_out, images_out.
         listing: columns key and size (bytes) of the destination now; None if the run would skip the upload.
         took: the time of its steps so far.
 
@@ -170,16 +169,17 @@ def dry_run(run: Run, counts: Mapping[str, int], listing: pa.Table | None, took:
     """
     shards = [run.selected(shard) for shard in range(run.params.shards)]
     selected = tables.read_all(shards, MANIFEST, ["identity", "path", "size"])
+    counts = filter_manifest.read_counts(run)
     facts = {
         "dry_run": True,
         "dataset": run.dataset.name,
-        "identities_in": counts["identities"] + counts["identities_out"],
-        "images_in": counts["images"] + counts["images_out"],
-        "identities": counts["identities"],
-        "images": counts["images"],
+        "identities_in": counts.identities + counts.identities_out,
+        "images_in": counts.images + counts.images_out,
+        "identities": counts.identities,
+        "images": counts.images,
         "scan_rejected": count_outcomes(tables.read_all(scan.rejected_files(run), _OUTCOME, ["outcome"])),
-        "too_few_images": counts["images_out"],
-        "training": asdict(training.plan(run.dataset.training, counts["identities"], counts["images"])),
+        "too_few_images": counts.images_out,
+        "training": asdict(training.plan(run.dataset.training, counts.identities, counts.images)),
         "sync": None if listing is None else foresee_sync(selected, listing),
         "durations_s": {step.task: step.seconds for step in took},
         "steps": [asdict(step) for step in took],

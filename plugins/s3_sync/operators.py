@@ -75,6 +75,9 @@ class S3SyncOperator(BaseOperator):
     :param region_name: AWS region. If not specified, the connection's, then boto3's default. (templated)
     :param verify: Whether or not to verify TLS certificates, or the path of a CA bundle. If not specified, the
         connection's, then ``AWS_CA_BUNDLE``, then the system's certificates. (templated)
+    :param marker: ``s3://bucket/key`` of an object that says the destination is complete, such as a ``latest.json``
+        beside it. It is deleted before the first change and never written here: whoever proves the destination
+        afterwards writes it again. A sync with nothing to change leaves it. (templated)
     :param delete: Whether keys that are not expected are deleted. (templated)
     :param max_delete_fraction: The largest part of the keys now under the prefix that may be deleted, from 0 to 1.
         (templated)
@@ -95,6 +98,7 @@ class S3SyncOperator(BaseOperator):
         "dry_run",
         "encryption",
         "kms_key_id",
+        "marker",
         "max_delete_fraction",
         "objects",
         "record",
@@ -113,6 +117,7 @@ class S3SyncOperator(BaseOperator):
         destination: str,
         objects: str | None = None,
         record: str | None = None,
+        marker: str | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -132,6 +137,7 @@ class S3SyncOperator(BaseOperator):
         self.destination = destination
         self.objects = objects
         self.record = record
+        self.marker = marker
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.verify = verify
@@ -153,6 +159,7 @@ class S3SyncOperator(BaseOperator):
             destination=self.destination,
             objects=self.objects or None,
             record=self.record or None,
+            marker=self.marker or None,
             aws_conn_id=self.aws_conn_id,
             region_name=self.region_name or None,
             verify=self.verify,

@@ -53,6 +53,7 @@ def sync(
     source: Path,
     objects: pa.Table | Path | str | None = None,
     record_path: Path | None = None,
+    marker: str | None = None,
     options: ObjectOptions | None = None,
     delete: bool = True,
     max_delete_fraction: float = 0.1,
@@ -64,7 +65,8 @@ def sync(
     ``objects`` (key, size, sha256) says what is expected; without it, every file under ``source``. Uploads come
     first; what is not expected is deleted only after all of them succeeded. ``record_path`` is where the ETags of
     uploads are kept; it is read at the start and written while uploading, so that a sync that was killed goes on
-    where it was.
+    where it was. ``marker`` is the key of an object that calls the destination complete: it is deleted before the
+    first change.
 
     Raises InvalidObjects, InvalidOption, InvalidRecord and DeletionRefused before anything is changed;
     UploadFailed or DeleteFailed with the keys that failed.
@@ -92,6 +94,8 @@ def sync(
         return SyncResult(
             rows.num_rows, todo.skip.num_rows, todo.delete.num_rows, size, time.monotonic() - begun, dry_run=True
         )
+    if marker and (rows.num_rows or todo.delete.num_rows):
+        connection.client.delete_object(Bucket=target.bucket, Key=marker)
     watch = _Watch(connection, target, record_path, todo.skip.select(record.SCHEMA.names))
     try:
         done = upload(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3_sync.connection import connect
+from s3_sync.errors import InvalidOption
 from s3_sync.options import ObjectOptions
 from s3_sync.sync import sync
 from s3_sync.target import S3Target
@@ -21,6 +22,7 @@ def run(
     destination: str,
     objects: str | None = None,
     record: str | None = None,
+    marker: str | None = None,
     aws_conn_id: str | None = "aws_default",
     region_name: str | None = None,
     verify: bool | str | None = None,
@@ -50,6 +52,7 @@ def run(
         source=Path(source),
         objects=objects,
         record_path=Path(record) if record else None,
+        marker=_key_of(marker, target) if marker else None,
         options=ObjectOptions(storage_class, tags or {}, content_types or {}),
         delete=delete,
         max_delete_fraction=max_delete_fraction,
@@ -57,3 +60,11 @@ def run(
         dry_run=dry_run,
     )
     return asdict(result)
+
+
+def _key_of(marker: str, target: S3Target) -> str:
+    """Return the key of the marker's URI; raise InvalidOption unless it lies in the bucket, outside the prefix."""
+    bucket, _, key = marker.removeprefix("s3://").partition("/")
+    if not marker.startswith("s3://") or bucket != target.bucket or not key or key.startswith(target.prefix):
+        raise InvalidOption(f"marker {marker!r}: it must be an object of bucket {target.bucket} beside {target.uri}")
+    return key

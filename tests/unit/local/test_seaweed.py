@@ -88,9 +88,7 @@ def test_it_listens_on_loopback_only(server: S3Server) -> None:
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
         if line.split()[3] == "0A" and line.split()[9] in inodes
     ]
-    assert {row[1].partition(":")[0] for row in listening} == {
-        socket.inet_aton("127.0.0.1")[::-1].hex().upper()
-    }
+    assert {row[1].partition(":")[0] for row in listening} == {socket.inet_aton("127.0.0.1")[::-1].hex().upper()}
 
 
 def test_secrets_are_hidden_and_private(server: S3Server, tmp_path: Path) -> None:
