@@ -81,11 +81,8 @@ def test_no_secret_is_written_down(name: str) -> None:
 def test_no_secret_is_on_a_command_line(name: str) -> None:
     service = SERVICES[name]
     words = json.dumps([service.get("command"), service.get("entrypoint"), service.get("healthcheck")])
-    assert "${" not in words.replace("$$", "")
-    for variable in ("PASSWORD", "SECRET_KEY", "ACCESS_KEY"):
-        # Only the shell's own printf, which is no process, may see one.
-        for line in words.split("\\n"):
-            assert variable not in line or not re.search(rf"(weed|airflow|redis-server|setsid)[^|]*{variable}", line)
+    assert "${" not in words.replace("$$", ""), "compose would write the value into the command"
+    assert not re.search(r"(--password|--requirepass|-a)\b", words)
 
 
 @pytest.mark.parametrize("name", sorted(LONG_RUNNING))
@@ -139,9 +136,7 @@ def test_exports_and_code_are_mounted_read_only_and_alike(name: str) -> None:
     bound = [volume for volume in volumes if volume.startswith((".", "$"))]
     assert len(bound) == 4
     assert all(volume.endswith(":ro") for volume in bound)
-    assert not [volume for service in SERVICES.values() for volume in service.get("volumes", []) if volume[0] == "/"][
-        len(AIRFLOW) :
-    ], "no path of the host but EXPORTS_DIR"
+    assert not [volume for volume in volumes if re.match("/.*:", volume)], "no path of the host but EXPORTS_DIR"
 
 
 def test_the_datasets_find_their_exports_their_output_and_their_bucket() -> None:
@@ -163,7 +158,7 @@ def test_the_import_path_is_the_project_and_its_plugins() -> None:
 
 
 def test_every_airflow_command_exists() -> None:
-    from airflow.cli.cli_parser import get_parser  # noqa: PLC0415
+    from airflow.cli.cli_parser import get_parser
 
     parser = get_parser()
     for name in sorted(AIRFLOW - ONE_SHOT - {"airflow-worker"}):
