@@ -209,8 +209,10 @@ def summary() -> dict[str, Any]:
     from s3_sync.target import S3Target
 
     run = current_run()
-    ti = get_current_context()["ti"]
-    took = summaries.steps(ti.get_task_breadcrumbs(dag_id=run.dataset.name, run_id=run.run_id))
+    context = get_current_context()
+    ti = context["ti"]
+    breadcrumbs = ti.get_task_breadcrumbs(dag_id=run.dataset.name, run_id=run.run_id)
+    took = summaries.steps(list(breadcrumbs), [one.task_id for one in context["dag"].topological_sort()])
     target = S3Target.parse(run.params.destination)
     connection = None
     if not run.params.skip_upload:

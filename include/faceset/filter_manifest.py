@@ -15,7 +15,6 @@ from include.faceset import files, preflight, scan, tables
 from include.faceset.ledger import MANIFEST, Outcome, rejected
 from include.faceset.run import Run
 
-
 COUNTS_FILE = "filtered.json"
 
 

@@ -35,10 +35,10 @@ class Step:
     longest: float
 
 
-def steps(breadcrumbs: Sequence[Mapping[str, Any]]) -> list[Step]:
-    """Airflow's records of a run's ended tasks (task_id, map_index, state, duration), gathered by task."""
+def steps(breadcrumbs: Sequence[Mapping[str, Any]], order: Sequence[str]) -> list[Step]:
+    """Airflow's records of a run's ended tasks (task_id, map_index, state, duration), gathered by task, in `order`."""
     by_task: dict[str, list[Mapping[str, Any]]] = {}
-    for crumb in breadcrumbs:
+    for crumb in sorted(breadcrumbs, key=lambda crumb: order.index(crumb["task_id"])):
         by_task.setdefault(crumb["task_id"], []).append(crumb)
     gathered = []
     for task, crumbs in by_task.items():

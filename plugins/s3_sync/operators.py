@@ -144,7 +144,8 @@ class S3SyncOperator(BaseOperator):
         self.delete = delete
         self.max_delete_fraction = max_delete_fraction
         self.max_concurrency = max_concurrency
-        self.dry_run = dry_run
+        # Hides BaseOperator.dry_run, which prints rendered templates for `airflow tasks test --dry-run`.
+        self.dry_run = dry_run  # type: ignore[method-assign, assignment]
         self.encryption = encryption
         self.kms_key_id = kms_key_id
         self.storage_class = storage_class
@@ -166,7 +167,7 @@ class S3SyncOperator(BaseOperator):
             delete=as_bool("delete", self.delete),
             max_delete_fraction=as_fraction("max_delete_fraction", self.max_delete_fraction),
             max_concurrency=self.max_concurrency,
-            dry_run=as_bool("dry_run", self.dry_run),
+            dry_run=as_bool("dry_run", self.dry_run),  # type: ignore[arg-type]
             encryption=self.encryption or None,
             kms_key_id=self.kms_key_id or None,
             storage_class=self.storage_class or None,

@@ -103,6 +103,7 @@ class _Check:
                 **where,
                 Body=b"probe",
                 ChecksumAlgorithm="SHA256",
+                late=False,
                 **self.connection.encryption,
             )
         except ClientError as error:

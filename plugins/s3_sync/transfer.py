@@ -45,7 +45,7 @@ class Item(NamedTuple):
     etag: str | None
 
 
-class FileChanged(InvalidObjects):  # noqa: N818 as in errors
+class FileChanged(InvalidObjects):
     """A local file has other bytes than were expected of it."""
 
     def __init__(self) -> None:

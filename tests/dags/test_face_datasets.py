@@ -25,8 +25,9 @@ def load(project: Path, script: str) -> str:
     program = f"""
 import sys
 sys.path[:0] = [{str(project)!r}, {str(project / "plugins")!r}]
+from pathlib import Path
 from airflow.dag_processing.dagbag import DagBag
-bag = DagBag({str(project / "dags")!r}, include_examples=False)
+bag = DagBag({str(project / "dags")!r})
 {script}
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -69,7 +70,7 @@ def test_a_file_with_a_mistake_is_an_import_error_and_the_other_dags_stay(projec
     printed = load(
         project,
         """
-print(sorted(bag.dags), list(bag.import_errors))
+print(sorted(bag.dags), [Path(name).name for name in bag.import_errors])
 print(list(bag.import_errors.values())[0])
 """,
     )
@@ -78,14 +79,15 @@ print(list(bag.import_errors.values())[0])
     assert "wrong.yaml: destination: Field required; add it" in printed
 
 
-def test_parsing_reads_no_image_and_imports_nothing_heavy() -> None:
+def test_parsing_imports_nothing_heavy() -> None:
+    # boto3 is not in the list: Airflow loads the Amazon provider's asset handler, and with it boto3, for an s3:// URI.
     program = f"""
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "plugins")!r}, {str(ROOT / "dags")!r}]
 import airflow.sdk
 before = set(sys.modules)
 import face_datasets
-print(sorted({{"pyarrow", "boto3", "obstore", "PIL", "numpy"}} & (set(sys.modules) - before)))
+print(sorted({{"pyarrow", "obstore", "PIL", "numpy", "include.faceset.scan"}} & (set(sys.modules) - before)))
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip().splitlines()[-1] == "[]"

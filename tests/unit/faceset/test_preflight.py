@@ -51,6 +51,6 @@ def test_a_folder_that_holds_other_things_is_never_taken_as_output(tmp_path: Pat
 
 def test_a_copy_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     put(tmp_path / "exports/training_data/anna/1.jpg", face(1))
-    with pytest.raises(NotReadyError, match="needs up to .* GB .* make room"):
+    with pytest.raises(NotReadyError, match=r"needs up to .* GB .* make room"):
         preflight.check_room(make_run(make_dataset(tmp_path, [TREE])), images=10, size=1 << 60)
     preflight.check_room(make_run(make_dataset(tmp_path, [TREE]), link_mode="hardlink"), images=10, size=1 << 60)

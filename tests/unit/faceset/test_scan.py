@@ -59,7 +59,7 @@ def test_a_missing_or_empty_export_is_an_error(tmp_path: Path, missing: str) -> 
     elif missing == "an empty folder":
         root.mkdir(parents=True)
     run = make_run(make_dataset(tmp_path, [TREE]))
-    with pytest.raises(ScanError, match="export training_data: .*(does not exist|is not a folder|is empty)"):
+    with pytest.raises(ScanError, match=r"export training_data: .*(does not exist|is not a folder|is empty)"):
         scan.scan(run, "training_data")
     assert not run.manifest("training_data").exists()
 

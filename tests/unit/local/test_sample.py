@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from include.faceset import dataset, names
 from include.faceset.ledger import Outcome
 from local import sample
+from tests.unit.faceset.pipeline import make_run, run_to_seal
 
 SCALE = 0.003
 
@@ -157,6 +159,16 @@ class TestSample:
         inside = [path for path in (small / sample.FOLDERS).glob("*/*") if not path.parent.is_symlink()]
         assert (counts.flat_files, counts.folder_files) == (flat, len(beside) + len(inside))
         assert sum(counts.outcomes.values()) == counts.flat_files + counts.folder_files
+
+    def test_a_run_makes_of_each_entry_what_it_says(
+        self, small: Path, entries: list[sample.Entry], tmp_path: Path
+    ) -> None:
+        described = dataset.load(Path(dataset.__file__).parents[1] / "datasets" / "reidnet_v3.yaml")
+        run = make_run(described, local_source=str(small), output=str(tmp_path / "merged"))
+        result = run_to_seal(run)
+        assert result.outcomes == {names.shown(entry.path): entry.outcome.value for entry in entries}
+        counts = sample.make_sample(small)
+        assert (result.sealed.identities, result.sealed.images) == (counts.identities, counts.outcomes["kept"])
 
     def test_is_drawn_once(self, small: Path) -> None:
         before = small.stat().st_mtime_ns, (small / sample.FLAT).stat().st_mtime_ns

@@ -1,0 +1,70 @@
+"""One Airflow and one S3 server for all system tests, both real, in a folder of their own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from local import seaweed, stack, storage
+
+BUCKET = "data-labeling.livereachmedia.com"
+RUN_TIMEOUT_S = 240
+
+
+@dataclass(frozen=True)
+class System:
+    """Airflow, its S3 server, and boto3 as the administrator of that server."""
+
+    airflow: stack.Stack
+    s3: Any
+
+    def run(self, **conf: Any) -> stack.Run:
+        """Trigger the reference DAG and wait until it is over."""
+        run = self.airflow.trigger("reidnet_v3", conf)
+        self.airflow.wait(run, timeout=RUN_TIMEOUT_S)
+        return run
+
+    def states(self, run: stack.Run) -> dict[str, set[str | None]]:
+        found: dict[str, set[str | None]] = {}
+        for instance in self.airflow.task_instances(run):
+            found.setdefault(instance.task_id, set()).add(instance.state)
+        return found
+
+    def log(self, run: stack.Run, task_id: str) -> str:
+        instance = next(one for one in self.airflow.task_instances(run) if one.task_id == task_id)
+        return self.airflow.task_log(run, instance).read_text()
+
+    def objects(self, prefix: str) -> dict[str, str]:
+        """ETag by key (relative to the prefix) of what the bucket holds."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return {
+            item["Key"].removeprefix(prefix): item["ETag"].strip('"')
+            for page in pages
+            for item in page.get("Contents", ())
+        }
+
+    def read(self, key: str) -> bytes:
+        content: bytes = self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return content
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    folder: Path = tmp_path_factory.mktemp("system")
+    with (
+        seaweed.running(folder / "s3", [BUCKET]) as server,
+        stack.running(folder / "airflow", environment=storage.connection(server)) as airflow,
+    ):
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=server.endpoint,
+            aws_access_key_id=server.admin.access_key,
+            aws_secret_access_key=server.admin.secret_key,
+            region_name=seaweed.REGION,
+            config=Config(s3={"addressing_style": "path"}),
+        )
+        yield System(airflow, s3)
