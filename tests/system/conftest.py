@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -54,7 +53,7 @@ class System:
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    folder: Path = tmp_path_factory.mktemp("system")
+    folder = tmp_path_factory.mktemp("system")
     with (
         seaweed.running(folder / "s3", [BUCKET]) as server,
         stack.running(folder / "airflow", environment=storage.connection(server)) as airflow,

@@ -1,0 +1,48 @@
+"""A real S3 server, an Airflow connection to it, and a fresh prefix for every test."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from local import seaweed, storage
+from s3_sync.connection import S3Connection, connect
+from s3_sync.target import S3Target
+
+BUCKET = "data.example.com"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.S3Server]:
+    with seaweed.running(tmp_path_factory.mktemp("s3"), [BUCKET]) as running:
+        yield running
+
+
+@pytest.fixture
+def admin(server: seaweed.S3Server) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.admin.access_key,
+        aws_secret_access_key=server.admin.secret_key,
+        region_name=seaweed.REGION,
+        config=Config(s3={"addressing_style": "path"}),
+    )
+
+
+@pytest.fixture
+def connection(server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Connection:
+    for name, value in storage.connection(server).items():
+        monkeypatch.setenv(name, value)
+        wrong = json.loads(value) | {"password": "wrong"}
+        monkeypatch.setenv("AIRFLOW_CONN_WRONG", json.dumps(wrong))
+    return connect(BUCKET)
+
+
+@pytest.fixture
+def target() -> S3Target:
+    return S3Target.parse(f"s3://{BUCKET}/{uuid.uuid4().hex}/set/")
