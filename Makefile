@@ -74,6 +74,10 @@ lock: $(STAMP) ## Resolve requirements*.txt into requirements.lock (newest versi
 	@$(BIN)/uv pip compile --no-config --python-version 3.11 --generate-hashes --upgrade --quiet \
 	    --custom-compile-command 'make lock' --output-file requirements.lock requirements.txt requirements-dev.txt
 
+.PHONY: schema
+schema: $(STAMP) ## Publish the JSON schema of the dataset files
+	@$(PY) -m include.faceset.dataset > include/datasets/dataset.schema.json
+
 .PHONY: venv
 venv: $(STAMP) ## The virtual environment, exactly as in requirements.lock
 
