@@ -82,7 +82,8 @@ schema: $(STAMP) ## Publish the JSON schema of the dataset files
 venv: $(STAMP) ## The virtual environment, exactly as in requirements.lock
 
 $(STAMP): requirements.lock
-	@python=$$(command -v python3.11 || command -v python3 || true); \
+	@PATH=$${PATH//"$(BIN):"/}; `# the environment itself may be active, and is about to go` \
+	python=$$(command -v python3.11 || command -v python3 || true); \
 	if ! "$${python:-false}" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
 	    echo 'make: this project needs Python 3.11 (Debian 12: apt-get install python3 python3-venv)' >&2; exit 2; \
 	fi; \
