@@ -81,8 +81,9 @@ schema: $(STAMP) ## Publish the JSON schema of the dataset files
 .PHONY: venv
 venv: $(STAMP) ## The virtual environment, exactly as in requirements.lock
 
+# The old environment may be the active one, and is about to go: it must not make the new one.
 $(STAMP): requirements.lock
-	@PATH=$${PATH//"$(BIN):"/}; `# the environment itself may be active, and is about to go` \
+	@PATH=$${PATH//"$(BIN):"/}; \
 	python=$$(command -v python3.11 || command -v python3 || true); \
 	if ! "$${python:-false}" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
 	    echo 'make: this project needs Python 3.11 (Debian 12: apt-get install python3 python3-venv)' >&2; exit 2; \
