@@ -69,10 +69,6 @@ def test_an_unreadable_folder_is_an_error_even_for_root_without_its_powers(tmp_p
     put(tmp_path / "exports/training_data/anna/1.jpg", face(1))
     locked = put(tmp_path / "exports/training_data/ben/1.jpg", face(2)).parent
     locked.chmod(0)
-    (tmp_path / "merged.releases").mkdir()
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
-    (tmp_path / "merged.releases").chmod(0o777)
     without_powers = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"]
     result = subprocess.run(
         [*without_powers, sys.executable, "-c", _AS_NOBODY, str(tmp_path), str(ROOT)],
@@ -82,6 +78,7 @@ def test_an_unreadable_folder_is_an_error_even_for_root_without_its_powers(tmp_p
     )
     assert "export training_data: the folder ben cannot be read (Permission denied)" in result.stdout, result.stderr
     assert "clear this task" in result.stdout
+    locked.chmod(0o755)
     assert not list((tmp_path / "merged.releases").rglob("*.parquet"))
 
 
