@@ -12,6 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,7 +69,9 @@ def write(path: Path, table: pa.Table, connection: S3Connection, target: S3Targe
 
 
 def _binding(connection: S3Connection, target: S3Target) -> dict[bytes, bytes]:
-    return {b"s3_sync.destination": target.uri.encode(), b"s3_sync.endpoint": connection.endpoint.encode()}
+    # Without the port: a server on this machine may get another one at every start.
+    endpoint = urlsplit(connection.endpoint).hostname or ""
+    return {b"s3_sync.destination": target.uri.encode(), b"s3_sync.endpoint": endpoint.encode()}
 
 
 def _remedy() -> str:
