@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import obstore
 import pyarrow as pa
 import pyarrow.compute as pc
-from obstore.exceptions import InvalidPathError
+from obstore.exceptions import BaseError, InvalidPathError
+
+from s3_sync.errors import DestinationNotReady, cause
 
 if TYPE_CHECKING:
     from s3_sync.connection import S3Connection
@@ -25,6 +27,8 @@ def list_prefix(connection: S3Connection, target: S3Target) -> pa.Table:
     empty object, which may be a folder's marker) is listed again with `list_raw`. Not caught is an object that is
     *not* empty and whose key ends with a slash: it looks like the key without. Hence deletions and verification
     go by `list_raw` alone.
+
+    Raises DestinationNotReady when S3, after all retries, does not list.
     """
     try:
         batches = [
@@ -33,6 +37,11 @@ def list_prefix(connection: S3Connection, target: S3Target) -> pa.Table:
         ]
     except InvalidPathError:
         return list_raw(connection, target)
+    except (BaseError, OSError) as error:
+        raise DestinationNotReady(
+            f"{target.uri} cannot be listed ({cause(error)}): check the bucket, the endpoint {connection.endpoint} and"
+            " that the connection's credentials may list it (s3:ListBucket)"
+        ) from error
     if not batches:
         return SCHEMA.empty_table()
     listed = pa.Table.from_batches(batches)

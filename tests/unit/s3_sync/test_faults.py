@@ -1,0 +1,219 @@
+"""A network and a machine that fail: what a sync makes of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from s3_sync import listing, record
+from s3_sync import objects as expected_objects
+from s3_sync.connection import connect
+from s3_sync.errors import DestinationNotReady, InvalidRecord, S3SyncError, UploadFailed
+from s3_sync.preflight import check_destination
+from s3_sync.sync import sync
+from s3_sync.verify import verify
+from tests.unit.s3_sync.proxy import spoiling
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from local.seaweed import S3Server
+    from s3_sync.connection import S3Connection
+    from s3_sync.target import S3Target
+
+LARGE = 17 << 20  # above what goes in one piece
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for number in range(200):
+        (folder / f"{number}.jpg").write_bytes(f"image {number}".encode())
+    return folder
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "weights.bin").write_bytes(os.urandom(1 << 20) * (LARGE >> 20))
+    return folder
+
+
+def airflow_connection(server: S3Server, endpoint: str) -> str:
+    extra = {"endpoint_url": endpoint, "region_name": "us-east-1"}
+    login = {"login": server.user.access_key, "password": server.user.secret_key}
+    return json.dumps({"conn_type": "aws", **login, "extra": extra})
+
+
+def test_throttling_server_errors_and_resets_are_retried(
+    server: S3Server, target: S3Target, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The listing meets the first two; then a connection that works; then several uploads at once meet the others.
+    faults = ["503 SlowDown", "reset", "", *["500 InternalError", "reset", "503 SlowDown"] * 2]
+    with spoiling(server.endpoint, faults) as (endpoint, left):
+        monkeypatch.setenv("AIRFLOW_CONN_SPOILT", airflow_connection(server, endpoint))
+        connection = connect(target.bucket, aws_conn_id="spoilt")
+        assert sync(connection, target, source=source, max_concurrency=8).uploaded == 200
+        assert len(left) < 6
+        verify(connection, target, expected_objects.walk(source), record.empty())
+
+
+def test_over_tls_a_private_authority_must_be_named(
+    server: S3Server, target: S3Target, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket's name has dots: only path-style requests fit the certificate."""
+    bundle, tls = certificate(tmp_path)
+    with spoiling(server.endpoint, [], tls) as (endpoint, _):
+        monkeypatch.setenv("AIRFLOW_CONN_TLS", airflow_connection(server, endpoint))
+        with pytest.raises(DestinationNotReady, match=r"check .* the certificates"):
+            check_destination(connect(target.bucket, aws_conn_id="tls"), target)
+
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+        connection = connect(target.bucket, aws_conn_id="tls")
+        check_destination(connection, target)
+        assert sync(connection, target, source=source).uploaded == 200
+
+        monkeypatch.delenv("AWS_CA_BUNDLE")
+        named = connect(target.bucket, aws_conn_id="tls", verify=str(bundle))
+        assert sync(named, target, source=source).skipped == 200
+
+
+def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """Return a CA bundle and a server's context with a certificate for 127.0.0.1 that it signed."""
+    now = dt.datetime.now(dt.UTC)
+
+    def signed(name: str, key: Any, issuer: str, issuer_key: Any, *, ca: bool) -> x509.Certificate:
+        builder = x509.CertificateBuilder(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]),
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
+            key.public_key(),
+            x509.random_serial_number(),
+            now - dt.timedelta(hours=1),
+            now + dt.timedelta(hours=1),
+        )
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+        usage = dict.fromkeys(KEY_USAGE, False) | {"key_cert_sign": ca, "crl_sign": ca, "digital_signature": True}
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        builder = builder.add_extension(x509.KeyUsage(**usage), critical=True)
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        builder = builder.add_extension(issuer_id, critical=False)
+        return (builder if ca else builder.add_extension(address, critical=False)).sign(issuer_key, hashes.SHA256())
+
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority = signed("authority", ca_key, "authority", ca_key, ca=True)
+    leaf = signed("127.0.0.1", key, "authority", ca_key, ca=False)
+    (folder / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    (folder / "server.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + leaf.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    return folder / "ca.pem", context
+
+
+KEY_USAGE = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
+def test_refused_credentials_end_it_with_one_clear_line(
+    connection: S3Connection, target: S3Target, source: Path
+) -> None:
+    assert connection.bucket == target.bucket
+    with pytest.raises(S3SyncError, match="SignatureDoesNotMatch") as refused:
+        sync(connect(target.bucket, aws_conn_id="wrong"), target, source=source)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_killed_sync_run_again_ends_as_if_it_had_never_been_killed(
+    admin: Any, connection: S3Connection, target: S3Target, tmp_path: Path
+) -> None:
+    source, kept = tmp_path / "many", tmp_path / "record.parquet"
+    source.mkdir()
+    for number in range(2000):
+        (source / f"{number}.jpg").write_bytes(f"image {number}".encode())
+    program = (
+        "import sys; from s3_sync.task import run; run(source=sys.argv[1], destination=sys.argv[2], record=sys.argv[3])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [sys.executable, "-c", program, str(source), target.uri, str(kept)]
+    with subprocess.Popen(arguments, env=environment) as victim:
+        while not admin.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix).get("KeyCount"):
+            assert victim.poll() is None
+        victim.send_signal(signal.SIGKILL)
+    arrived = listing.list_raw(connection, target).num_rows
+    assert 0 < arrived < 2000
+
+    again = sync(connection, target, source=source, record_path=kept)
+    assert (again.uploaded, again.skipped) == (2000 - arrived, arrived)
+    verify(connection, target, expected_objects.walk(source), record.read(kept, connection, target))
+
+
+def test_large_files_go_in_parts_and_their_etag_is_taken_for_a_token(
+    connection: S3Connection, target: S3Target, large: Path, tmp_path: Path
+) -> None:
+    kept, expected = tmp_path / "record.parquet", expected_objects.walk(large)
+    assert sync(connection, target, source=large, record_path=kept).uploaded == 1
+    assert listing.list_raw(connection, target)["etag"][0].as_py().endswith("-3")
+    assert verify(connection, target, expected, record.read(kept, connection, target)).by_record == 1
+    assert verify(connection, target, expected, record.empty()).by_checksum == 1
+    assert sync(connection, target, source=large, record_path=kept).skipped == 1
+    assert sync(connection, target, source=large).uploaded == 1  # no record: such an ETag proves nothing
+
+
+def test_a_large_file_that_changed_never_becomes_visible(
+    admin: Any, connection: S3Connection, target: S3Target, large: Path
+) -> None:
+    expected = expected_objects.walk(large)
+    with (large / "weights.bin").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    with pytest.raises(UploadFailed, match=r"weights\.bin: the local file has changed"):
+        sync(connection, target, source=large, objects=expected)
+    assert listing.list_raw(connection, target).num_rows == 0
+    assert not admin.list_multipart_uploads(Bucket=target.bucket, Prefix=target.prefix).get("Uploads")
+
+
+def test_a_record_of_another_destination_proves_nothing_here(
+    connection: S3Connection, target: S3Target, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = tmp_path / "record.parquet"
+    sync(connection, target.sibling("-elsewhere"), source=source, record_path=kept)
+    assert sync(connection, target, source=source, record_path=kept).uploaded == 200
+    assert "another destination" in caplog.text
+
+
+def test_a_damaged_record_is_an_error_with_a_remedy(
+    connection: S3Connection, target: S3Target, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "record.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(InvalidRecord, match="Delete the file"):
+        sync(connection, target, source=source, record_path=tmp_path / "record.parquet")
+    assert listing.list_raw(connection, target).num_rows == 0
