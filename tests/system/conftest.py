@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from local import seaweed, stack, storage
+from tests.s3_client import client
 
 BUCKET = "data-labeling.livereachmedia.com"
 RUN_TIMEOUT_S = 240
@@ -58,12 +57,4 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         seaweed.running(folder / "s3", [BUCKET]) as server,
         stack.running(folder / "airflow", environment=storage.connection(server)) as airflow,
     ):
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=server.endpoint,
-            aws_access_key_id=server.admin.access_key,
-            aws_secret_access_key=server.admin.secret_key,
-            region_name=seaweed.REGION,
-            config=Config(s3={"addressing_style": "path"}),
-        )
-        yield System(airflow, s3)
+        yield System(airflow, client(server, server.admin))

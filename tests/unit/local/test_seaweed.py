@@ -8,31 +8,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.seaweed import Credentials, S3Server, SeaweedError, running
+from tests.s3_client import client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOTTED = "data.example.com"
 OTHER = "second"
-
-
-def client(server: S3Server, credentials: Credentials) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        aws_access_key_id=credentials.access_key,
-        aws_secret_access_key=credentials.secret_key,
-        region_name="us-east-1",
-        config=Config(s3={"addressing_style": "path"}),
-    )
 
 
 def is_running(pid: int) -> bool:

@@ -5,13 +5,12 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from local import seaweed, storage
 from s3_sync.connection import S3Connection, connect
 from s3_sync.target import S3Target
+from tests.s3_client import client
 
 BUCKET = "data.example.com"
 
@@ -24,14 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.S3Serve
 
 @pytest.fixture
 def admin(server: seaweed.S3Server) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        aws_access_key_id=server.admin.access_key,
-        aws_secret_access_key=server.admin.secret_key,
-        region_name=seaweed.REGION,
-        config=Config(s3={"addressing_style": "path"}),
-    )
+    return client(server, server.admin)
 
 
 @pytest.fixture
