@@ -18,6 +18,7 @@ from tests.s3_client import client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+from contextlib import suppress
 
 DOTTED = "data.example.com"
 OTHER = "second"
@@ -68,8 +69,11 @@ def test_wrong_credentials_are_refused(server: S3Server) -> None:
 
 
 def test_it_listens_on_loopback_only(server: S3Server) -> None:
-    targets = {str(link.readlink()) for link in Path(f"/proc/{server.pid}/fd").iterdir()}
-    inodes = {target[len("socket:[") : -1] for target in targets if target.startswith("socket:[")}
+    inodes = set()
+    for descriptor in Path(f"/proc/{server.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            target = str(descriptor.readlink())
+            inodes |= {target[len("socket:[") : -1]} if target.startswith("socket:[") else set()
     listening = [
         line.split()
         for table in ("tcp", "tcp6")
