@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ from tests.s3_client import client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-from contextlib import suppress
 
 DOTTED = "data.example.com"
 OTHER = "second"
