@@ -4,7 +4,9 @@ Each file is opened once: its bytes are hashed, decoded, compared with what this
 has, and written from that same read. An identity's files are staged beside the output and moved in
 when its verdict is known, a new identity by one rename; so a killed task leaves no half-made folder.
 A file that the last release holds unchanged (same export, path, size and mtime; the staged file
-untouched) is not opened at all.
+untouched) is not opened at all, and identities of which nothing changed are taken over as a whole.
+
+(A run that rolls back to a kept release uses ``restore_shard.py`` instead.)
 """
 
 import errno
@@ -22,9 +24,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from include.faceset import files, images, names, release, tables
-from include.faceset.ledger import LEDGER, Outcome, as_ledger
+from include.faceset import files, images, names, release, removed, tables, unchanged
+from include.faceset.ledger import LEDGER, Outcome, kept
 from include.faceset.params import LinkMode
 from include.faceset.run import Run
 
@@ -60,6 +63,7 @@ class Row(NamedTuple):
     identity: str
     path: str
     export: str
+    partition: str | None
     size: int
     mtime_ns: int
     outcome: str | None
@@ -72,6 +76,11 @@ class Row(NamedTuple):
     @property
     def name(self) -> str:
         return self.path.rsplit("/", 1)[-1]
+
+    @property
+    def merged_name(self) -> str:
+        """The name that the file would have in the merged dataset; parts of an export often repeat their names."""
+        return self.name if self.partition is None else f"{self.partition}__{self.name}"
 
     @property
     def folder(self) -> str:
@@ -96,8 +105,8 @@ class Verdicts:
         self.rows.append(row._replace(outcome=Outcome.KEPT.value, key=key, staged_mtime_ns=staged_mtime_ns))
 
     def free_name(self, row: Row) -> str:
-        """The file's own name, or with its export in front where an earlier file of the identity has that name."""
-        name = row.name
+        """The file's name, or with its export in front where an earlier file of the identity has that name."""
+        name = row.merged_name
         while name in self.names:
             name = f"{row.export}__{name}"
         return name
@@ -109,42 +118,50 @@ def copy_shard(run: Run, shard: int) -> Copied:
     Raises:
         CopyError: a file exists but cannot be read (permission, disk), or the output cannot be written.
     """
-    selected = with_known(tables.read(run.selected(shard)), release.known_files(run))
+    known = release.known_files(run, shard)
+    selected = unchanged.with_known(tables.read(run.selected(shard)), known)
+    done = LEDGER.empty_table()
+    if release.same_rule(run):
+        done = unchanged.settled(run, selected, known)
+        settled = pc.unique(done["identity"])
+        selected = selected.filter(pc.invert(pc.is_in(selected["identity"], value_set=settled)))
     staging = run.staging / f"shard={shard:03d}"
     files.remove_tree(staging)
     staging.mkdir(mode=files.FOLDER_MODE, parents=True)
     run.output.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+    before = removed.before(known.filter(pc.is_in(known["identity"], value_set=pc.unique(selected["identity"]))))
     rows: list[Row] = []
-    identities = read = bytes_read = 0
+    opened: list[int] = []
     with _export_roots(run) as roots:
         started = said = time.monotonic()
-        for identity, group in groupby(_rows(selected), key=lambda row: row.identity):
-            verdicts, opened = copy_identity(run, roots, staging / identity, list(group))
+        for identity, group in groupby(rows_of(selected), key=lambda row: row.identity):
+            verdicts, sizes = copy_identity(run, roots, staging / identity, list(group), before)
             rows.extend(verdicts.rows)
-            identities += bool(verdicts.names)
-            read += len(opened)
-            bytes_read += sum(opened)
+            opened.extend(sizes)
             if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
                 rate = len(rows) / (said - started)
                 log.info("%s of %s images, %.0f a second", f"{len(rows):,}", f"{selected.num_rows:,}", rate)
-    columns = {name: list(column) for name, column in zip(LEDGER.names, zip(*rows, strict=True), strict=True)}
-    copied = as_ledger(columns, len(rows)) if rows else LEDGER.empty_table()
+    copied = pa.concat_tables([done, as_table(rows)])
     tables.write(copied, run.copied(shard))
     files.remove_tree(staging)
-    kept = sum(row.outcome == Outcome.KEPT for row in rows)
-    return Copied(shard, identities, kept, len(rows) - kept, read, bytes_read)
+    images_kept = kept(copied)
+    identities = pc.count_distinct(images_kept["identity"]).as_py()
+    rejected = copied.num_rows - images_kept.num_rows
+    return Copied(shard, identities, images_kept.num_rows, rejected, len(opened), sum(opened))
 
 
-def with_known(selected: pa.Table, known: pa.Table) -> pa.Table:
-    """Selected rows (schema MANIFEST) with what the last release (schema LEDGER) knows of the same unchanged file."""
-    identical = ["export", "path", "size", "mtime_ns"]
-    joined = selected.join(known.drop_columns(["identity"]), keys=identical, join_type="left outer")
-    order = [("identity", "ascending"), ("export", "ascending"), ("path", "ascending")]
-    return joined.select(LEDGER.names).sort_by(order)
+def as_table(rows: list[Row]) -> pa.Table:
+    """Verdicts as ledger rows (schema LEDGER)."""
+    columns = zip(*rows, strict=True) if rows else ([] for _ in LEDGER)
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, LEDGER, strict=True)], schema=LEDGER
+    )
 
 
-def copy_identity(run: Run, roots: dict[str, int], staged: Path, rows: list[Row]) -> tuple[Verdicts, list[int]]:
+def copy_identity(
+    run: Run, roots: dict[str, int], staged: Path, rows: list[Row], before: removed.Before
+) -> tuple[Verdicts, list[int]]:
     """Judge and copy the images of one identity.
 
     Args:
@@ -152,12 +169,13 @@ def copy_identity(run: Run, roots: dict[str, int], staged: Path, rows: list[Row]
         roots: descriptor of each export's root, by export.
         staged: a folder that does not exist yet, for the identity's new files.
         rows: its selected files in canonical order (export, path).
+        before: what the last release put into the output, by key.
 
     Returns:
         The verdicts, one row a file, and the sizes in bytes of the files that were opened.
     """
     final = run.output / staged.name
-    present = _present(final)
+    present = present_in(final)
     staged.mkdir(mode=files.FOLDER_MODE)
     verdicts = Verdicts()
     opened: list[int] = []
@@ -178,7 +196,7 @@ def copy_identity(run: Run, roots: dict[str, int], staged: Path, rows: list[Row]
             verdicts.rows[index] = few._replace(outcome=Outcome.TOO_FEW_IMAGES.value, key=None, staged_mtime_ns=None)
             (staged / name).unlink(missing_ok=True)
         verdicts.names.clear()
-    _place(run, staged, final, present, set(verdicts.names))
+    place(run, staged, final, present, set(verdicts.names), before)
     return verdicts, opened
 
 
@@ -301,7 +319,7 @@ def _cloned(source: int, target: int) -> bool:
     return True
 
 
-def _present(folder: Path) -> dict[str, os.stat_result]:
+def present_in(folder: Path) -> dict[str, os.stat_result]:
     """What lies in an identity's folder of the output; a link or file in the folder's place is removed."""
     try:
         if not stat.S_ISDIR(os.lstat(folder).st_mode):
@@ -313,7 +331,14 @@ def _present(folder: Path) -> dict[str, os.stat_result]:
         return {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
 
 
-def _place(run: Run, staged: Path, final: Path, present: dict[str, os.stat_result], wanted: set[str]) -> None:
+def place(
+    run: Run,
+    staged: Path,
+    final: Path,
+    present: dict[str, os.stat_result],
+    wanted: set[str],
+    before: removed.Before,
+) -> None:
     """Bring the identity's folder of the output to exactly the `wanted` names."""
     new = [entry.name for entry in staged.iterdir()]
     strays = present.keys() - wanted
@@ -323,22 +348,14 @@ def _place(run: Run, staged: Path, final: Path, present: dict[str, os.stat_resul
         staged.rename(final)
         return
     for name in new:
-        if name in present and stat.S_ISDIR(present[name].st_mode):
-            files.remove_tree(final / name)
-        (staged / name).replace(final / name)
+        if name in present:
+            removed.take_out(run, final / name, before)
+        (staged / name).rename(final / name)
     for name in strays:
-        remove_entry(final / name)
+        removed.take_out(run, final / name, before)
     staged.rmdir()
     if not wanted and final.exists():
         final.rmdir()
-
-
-def remove_entry(path: Path) -> None:
-    """Remove a file, a link (never what it names) or a folder with all in it."""
-    if stat.S_ISDIR(os.lstat(path).st_mode):
-        files.remove_tree(path)
-    else:
-        path.unlink()
 
 
 @contextmanager
@@ -381,7 +398,8 @@ def _explained(row: Row) -> Iterator[None]:
         raise CopyError(msg) from error
 
 
-def _rows(table: pa.Table) -> Iterator[Row]:
+def rows_of(table: pa.Table) -> Iterator[Row]:
+    """The rows of a table of the ledger's schema."""
     for batch in table.to_batches(max_chunksize=10_000):
         columns = [column.to_pylist() for column in batch.columns]
         yield from map(Row._make, zip(*columns, strict=True))

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,6 +25,8 @@ from pydantic import (
 
 DESTINATION = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([^/\s][^/]*/)+$"
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*[^\x00-\x1f/]$")]
+
+PARTITION = "{partition}"
 
 _REMEDIES = {
     "extra_forbidden": "remove it, or correct its spelling; allowed here: {allowed}",
@@ -53,16 +56,48 @@ class Export(Declared):
         description="Short name; lower-case, digits, _ and -.",
     )
     root: str | None = Field(
-        None, description="Folder, absolute or relative to local_source. Default: the export's name."
+        None,
+        pattern=r"^[^\x00-\x1f]+$",
+        description="Folder, absolute or relative to local_source. Default: the export's name. With {partition} in it, "
+        "as in faces_only/{partition}, the export arrives in dated parts, one folder each.",
+    )
+    required: bool = Field(
+        False, description="Whether a part that is not there yet fails the run of its date, instead of skipping it."
     )
     namespace: Literal["shared", "own"] = Field(
         "shared",
         description="shared: the same identity in two exports is one person. own: it becomes <export>__<identity>.",
     )
 
+    @field_validator("root")
+    @classmethod
+    def _names_one_partition(cls, root: str | None) -> str | None:
+        named = (root or "").replace(PARTITION, "")
+        if root is not None and (root.count(PARTITION) > 1 or "{" in named or "}" in named):
+            msg = "may hold {partition} once, and no other braces"
+            raise ValueError(msg)
+        return root
+
+    @property
+    def dated(self) -> bool:
+        """Whether the export arrives in parts."""
+        return PARTITION in (self.root or "")
+
     def folder(self, local_source: Path) -> Path:
-        """The export's root below `local_source` (an absolute `root` stands for itself)."""
-        return local_source / (self.root or self.name)
+        """What paths of the manifest are relative to: the root, up to where its parts begin."""
+        return local_source / self._split()[0]
+
+    def part(self, partition: str) -> str:
+        """Where a part lies below `folder`."""
+        return self._split()[1].replace(PARTITION, partition)
+
+    def _split(self) -> tuple[str, str]:
+        """The root up to its parts (an absolute `root` stands for itself), and the rest."""
+        root = self.root or self.name
+        if not self.dated:
+            return root, ""
+        steady = root.partition(PARTITION)[0].rpartition("/")[0] or ("/" if root.startswith("/") else ".")
+        return steady, root[len(steady) :].lstrip("/") if steady != "." else root
 
     def label(self, identity: str) -> str:
         """The identity as the merged dataset knows it."""
@@ -130,7 +165,25 @@ class Dataset(Declared):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64, exclude=True)
     description: str = Field("", description="One sentence for the people who see the DAG.")
-    schedule: str | None = Field(None, description="Cron expression or preset such as @weekly; null: by hand only.")
+    schedule: str | None = Field(
+        None,
+        description="Cron expression or preset such as @weekly, in UTC; null: by hand only. Of an export in parts, the "
+        "run of a date takes the part of that date.",
+    )
+    triggered_by: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list,
+        description="Names of Airflow assets; an event of any of them starts a run, on the part that its extra names "
+        "as `partition`, or on all parts.",
+    )
+    partition_format: str = Field(
+        "%Y-%m-%d", description="How a part's date is written (strftime), from the longest unit to the shortest."
+    )
+    publish: Literal["each", "latest"] = Field(
+        "each",
+        description="each: every run publishes. latest: of a backfill only the last run does; those before it only "
+        "scan their parts.",
+    )
+    keep_releases: PositiveInt = Field(10, description="Releases to keep, to look at and to roll back to.")
     local_source: AbsolutePath = Field(description="Folder that holds the exports; an absolute path.")
     output: AbsolutePath = Field(
         description="Folder of the merged ImageFolder, owned by this dataset alone; an absolute path."
@@ -151,6 +204,42 @@ class Dataset(Declared):
     )
     training: Training = Training()
     expected: Expected | None = None
+
+    @field_validator("partition_format")
+    @classmethod
+    def _reads_what_it_writes(cls, form: str) -> str:
+        written = datetime(2026, 12, 31, tzinfo=UTC).strftime(form)
+        try:
+            back = datetime.strptime(written, form).replace(tzinfo=UTC)
+        except ValueError:
+            back = None
+        if (
+            back is None
+            or back.date() != date(2026, 12, 31)
+            or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", written)
+        ):
+            msg = f"writes 31 December 2026 as {written!r}: must name year, month and day in letters, digits, _ . and -"
+            raise ValueError(msg)
+        return form
+
+    @property
+    def dated(self) -> bool:
+        """Whether any export arrives in parts."""
+        return any(export.dated for export in self.exports)
+
+    def partition(self, when: datetime) -> str:
+        """The name of the part of a date."""
+        return when.astimezone(UTC).strftime(self.partition_format)
+
+    def is_partition(self, name: str) -> bool:
+        """Whether a name is exactly how a part would be called."""
+        try:
+            return (
+                datetime.strptime(name, self.partition_format).replace(tzinfo=UTC).strftime(self.partition_format)
+                == name
+            )
+        except ValueError:
+            return False
 
     @model_validator(mode="after")
     def _exports_are_told_apart(self) -> "Dataset":

@@ -5,14 +5,14 @@ what is left once the bytes are known.
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import files, preflight, scan, tables
-from include.faceset.ledger import MANIFEST, Outcome, rejected
+from include.faceset import files, parts, preflight, release, sharded, tables, unchanged
+from include.faceset.ledger import LEDGER, Outcome, kept, rejected
 from include.faceset.run import Run
 
 COUNTS_FILE = "filtered.json"
@@ -35,18 +35,25 @@ class Filtered:
 
 
 def filter_manifest(run: Run) -> Filtered:
-    """Filter every shard of a run; one shard is in memory at a time.
+    """Filter every shard of a run; one shard is in memory at a time. A run that rolls back selects its release.
 
     Raises:
         FilterError: no identity has enough images.
         NotReadyError: what was selected does not fit on the output's disk.
+        PartsError: a known part was scanned under another declaration of its export.
+        ReleaseError: the release to roll back to is not kept.
     """
+    release.note_baseline(run)
+    if run.params.release is not None:
+        return _select_release(run)
     shards: list[int] = []
     size = 0
     counts = Counter[str]()
+    disputes: dict[bytes, list[bool]] = defaultdict(list)
     for shard in range(run.params.shards):
-        manifest = tables.read_all(scan.manifest_files(run, shard), MANIFEST)
-        enough, few = split(manifest, run.params.min_images)
+        enough, few = split(parts.images(run, shard), run.params.min_images)
+        for sha256, as_before in unchanged.disputes(enough, release.known_files(run, shard)):
+            disputes[sha256].append(as_before)
         tables.write(enough, run.selected(shard))
         tables.write(rejected(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard))
         if enough.num_rows:
@@ -62,6 +69,7 @@ def filter_manifest(run: Run) -> Filtered:
             f"({counts['images_out']:,} images in all); check the exports, their declared layouts, and min_images"
         )
         raise FilterError(msg)
+    unchanged.write_disputes(run, [sha256 for sha256, as_before in disputes.items() if all(as_before)])
     preflight.check_room(run, counts["images"], size)
     filtered = Filtered(
         shards,
@@ -71,13 +79,31 @@ def filter_manifest(run: Run) -> Filtered:
         images_out=counts["images_out"],
         size=size,
     )
-    files.write_text(run.work / COUNTS_FILE, json.dumps(asdict(filtered)))
-    return filtered
+    return _keep_counts(run, filtered)
 
 
 def read_counts(run: Run) -> Filtered:
     """What the filter counted in this run."""
     return Filtered(**json.loads((run.work / COUNTS_FILE).read_text(encoding="utf-8")))
+
+
+def _select_release(run: Run) -> Filtered:
+    folder = release.to_restore(run)
+    counts = Counter[int]()
+    for shard in range(run.params.shards):
+        rows = kept(sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards))
+        tables.write(rows, run.selected(shard))
+        tables.write(LEDGER.empty_table(), run.filtered(shard))
+        counts[shard] = rows.num_rows
+    sealed = release.read(folder)
+    shards = [shard for shard in counts if counts[shard]]
+    selected = Filtered(shards, sealed.identities, sealed.images, identities_out=0, images_out=0, size=sealed.size)
+    return _keep_counts(run, selected)
+
+
+def _keep_counts(run: Run, counts: Filtered) -> Filtered:
+    files.write_text(run.work / COUNTS_FILE, json.dumps(asdict(counts)))
+    return counts
 
 
 def split(manifest: pa.Table, min_images: int) -> tuple[pa.Table, pa.Table]:

@@ -47,11 +47,16 @@ MANIFEST = pa.schema(
         pa.field("identity", pa.string()),
         pa.field("path", pa.string()),
         pa.field("export", pa.string()),
+        pa.field("partition", pa.string()),
         pa.field("size", pa.int64()),
         pa.field("mtime_ns", pa.int64()),
     ]
 )
-"""What the scan knows of a file; `path` is relative to the export's root and /-separated."""
+"""What the scan knows of a file. `path` is relative to the export's root (of an export in parts: to where
+its parts begin) and /-separated; `partition` is null for an export that does not arrive in parts."""
+
+SCANNED = pa.schema([*MANIFEST, pa.field("outcome", pa.string())])
+"""A manifest as the scan writes it; `outcome` is null for an image of the declared layout."""
 
 LEDGER = pa.schema(
     [

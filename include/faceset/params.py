@@ -1,5 +1,6 @@
 """What a run may change: the typed params of the DAG, in one place for the form, the API and `make run`."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -66,6 +67,18 @@ class RunParams(BaseModel):
         description="Largest part (0 to 1) of the files at the destination that a run may delete; above it, it stops "
         "before anything is changed.",
     )
+    partition: str | None = Field(
+        default=None,
+        title="Partition",
+        description="The part to scan, such as 2026-05-01, of exports that arrive in parts. Empty: a scheduled run or a "
+        "backfill takes the part of its date; any other run, all parts that are there.",
+    )
+    release: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = Field(
+        default=None,
+        title="Release",
+        description="Roll back: publish this kept release again, instead of what the exports hold now "
+        "(`make releases` lists them).",
+    )
     config_path: AbsolutePath | None = Field(
         default=None,
         title="Config path",
@@ -93,10 +106,18 @@ def check(values: dict[str, Any], dataset: Dataset) -> RunParams:
         ParamsError: an unknown name or a value of the wrong type or range.
     """
     try:
-        return RunParams.model_validate({**defaults(dataset), **values})
+        checked = RunParams.model_validate({**defaults(dataset), **values})
     except ValidationError as error:
         lines = [_mistake(mistake) for mistake in error.errors(include_url=False)]
         raise ParamsError("\n".join([*lines, "", "Params and their values now:", *_listing(dataset)])) from error
+    if checked.partition is not None and not dataset.dated:
+        msg = "param 'partition': no export of this dataset arrives in parts; leave it empty"
+        raise ParamsError(msg)
+    if checked.partition is not None and not dataset.is_partition(checked.partition):
+        example = dataset.partition(datetime(2026, 5, 1, tzinfo=UTC))
+        msg = f"param 'partition': {checked.partition!r:.80} is no part's name; write it as {example}"
+        raise ParamsError(msg)
+    return checked
 
 
 def _mistake(mistake: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import files, tables
+from include.faceset import files, sharded
 from include.faceset.ledger import LEDGER
 from include.faceset.run import Run
 
@@ -28,12 +28,20 @@ SUMMARY_FILE = "SUMMARY.md"
 SUMMARY_JSON_FILE = "summary.json"
 
 
+BASELINE_FILE = "baseline.json"
+
+
+class ReleaseError(RuntimeError):
+    """The release that was asked for cannot be had."""
+
+
 @dataclass(frozen=True)
 class Release:
     """What a run sealed (``release.json``).
 
     `scanned` is the number of files that the scan met, by export; `size` the sum of the kept files in
-    bytes; `decode` and `image_size` say how the images were looked at.
+    bytes; `decode` and `image_size` say how the images were looked at; `sealed_at` is when (ISO 8601, UTC);
+    `parts` are the parts that it was built from: digest of the manifest, by export and partition.
     """
 
     release_id: str
@@ -46,6 +54,8 @@ class Release:
     min_images: int
     decode: str
     image_size: tuple[int, int]
+    sealed_at: str
+    parts: dict[str, dict[str, str]]
 
     def pointer(self, location: str) -> dict[str, Any]:
         """What ``latest.json`` holds; `location` is the folder or URI of the release."""
@@ -106,13 +116,65 @@ def last(run: Run) -> Path | None:
     return None
 
 
-def known_files(run: Run) -> pa.Table:
-    """Ledger rows (schema LEDGER) of the last release whose bytes are known and were looked at as closely as now."""
+def folders(run: Run) -> list[Path]:
+    """The releases that are kept for this output, the one sealed last first."""
+    kept = [path.parent for path in run.releases.glob(f"[0-9a-f]*/{RELEASE_FILE}")]
+    return sorted(kept, key=lambda folder: (read(folder).sealed_at, folder.name), reverse=True)
+
+
+def prune(run: Run) -> list[str]:
+    """Remove the oldest releases beyond the dataset's `keep_releases`, never the one in place; return their ids."""
+    spared = last(run)
+    old = [folder for folder in folders(run)[run.dataset.keep_releases :] if folder != spared]
+    for folder in old:
+        files.remove_tree(folder)
+    return [folder.name for folder in old]
+
+
+def note_baseline(run: Run) -> None:
+    """Keep in mind what the last release was before this run changes anything; a second try of the run keeps it."""
+    if not (run.work / BASELINE_FILE).exists():
+        folder = last(run)
+        files.write_text(run.work / BASELINE_FILE, json.dumps(folder.name if folder else None))
+
+
+def baseline(run: Run) -> Path | None:
+    """Folder of the release that was in place before this run; None if there was none, or it was removed since."""
+    try:
+        name = json.loads((run.work / BASELINE_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    folder = None if name is None else run.release(name)
+    return folder if folder and (folder / RELEASE_FILE).exists() else None
+
+
+def to_restore(run: Run) -> Path:
+    """Folder of the release that this run rolls back to.
+
+    Raises:
+        ReleaseError: it is not kept.
+    """
+    folder = run.release(run.params.release or "")
+    if run.params.release is None or not (folder / RELEASE_FILE).exists():
+        found = ", ".join(path.name for path in folders(run)) or "none"
+        msg = f"release {run.params.release} is not kept in {run.releases}; there are: {found}"
+        raise ReleaseError(msg)
+    return folder
+
+
+def same_rule(run: Run) -> bool:
+    """Whether the last release asked for as many images of an identity as this run."""
+    folder = last(run)
+    return folder is not None and read(folder).min_images == run.params.min_images
+
+
+def known_files(run: Run, shard: int) -> pa.Table:
+    """Ledger rows (schema LEDGER) of a shard whose bytes the last release knows and looked at as closely as this run."""
     folder = last(run)
     if folder is None:
         return LEDGER.empty_table()
     before = read(folder)
     if before.image_size != run.dataset.image_size or before.decode != run.params.decode:
         return LEDGER.empty_table()
-    ledger = tables.read(folder / LEDGER_FILE)
+    ledger = sharded.read(folder / LEDGER_FILE, shard, run.params.shards)
     return ledger.filter(pc.is_valid(ledger["sha256"]))

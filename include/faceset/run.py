@@ -5,6 +5,8 @@
     <output>/<identity>/<file>              the merged dataset, and nothing else
     <output>.releases/latest.json           which release the merged dataset holds
     <output>.releases/<release id>/         sealed: manifest, ledger, class index, config, summary
+    <output>.releases/parts/export=E/       the manifest of each part of a dated export, as last scanned
+    <output>.releases/removed/              bytes that the output no longer holds but a kept release does, by SHA-256
     <output>.releases/.work/<run>/          what passes between the steps of one run
 """
 
@@ -19,11 +21,15 @@ from include.faceset.params import RunParams
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one dataset: what was declared, what the run chose, and its name."""
+    """One run of one dataset: what was declared, what the run chose, and its name.
+
+    `partitions` are the parts to scan of exports that arrive in parts; None: all that are there.
+    """
 
     dataset: Dataset
     params: RunParams
     run_id: str
+    partitions: tuple[str, ...] | None = None
 
     @property
     def output(self) -> Path:
@@ -56,8 +62,20 @@ class Run:
     def staging(self) -> Path:
         return self.work / "staging"
 
-    def manifest(self, export: str) -> Path:
-        return self.work / "manifest" / f"export={export}"
+    @property
+    def removed(self) -> Path:
+        return self.releases / "removed"
+
+    def parts(self, export: str) -> Path:
+        """Manifests of the parts that are known of an export."""
+        return self.releases / "parts" / f"export={export}"
+
+    def manifest(self, export: str, partition: str | None = None) -> Path:
+        """Where the scan of an export, or of a part of it, goes. A dry run changes nothing that other runs see."""
+        if partition is None:
+            return self.work / "manifest" / f"export={export}.parquet"
+        folder = self.work / "manifest" / f"export={export}" if self.params.dry_run else self.parts(export)
+        return folder / part_file(partition)
 
     def selected(self, shard: int) -> Path:
         return self.work / "selected" / shard_file(shard)
@@ -65,6 +83,10 @@ class Run:
     def filtered(self, shard: int) -> Path:
         """Ledger rows that `filter_manifest` settled."""
         return self.work / "filtered" / shard_file(shard)
+
+    @property
+    def disputes(self) -> Path:
+        return self.work / "disputes.parquet"
 
     def copied(self, shard: int) -> Path:
         return self.work / "copied" / shard_file(shard)
@@ -76,6 +98,10 @@ class Run:
         """What the PUTs of earlier syncs to this destination returned."""
         digest = hashlib.sha256(self.params.destination.encode()).hexdigest()[:12]
         return self.releases / ".sync" / f"{digest}.parquet"
+
+
+def part_file(partition: str) -> str:
+    return f"partition={partition}.parquet"
 
 
 def shard_file(shard: int) -> str:

@@ -1,30 +1,27 @@
-"""scan: one export -> ``manifest/export=E/shard=K.parquet`` and the ledger rows of what is no image of its layout.
+"""scan: one export, or the parts of it that have come -> manifests, which also hold what is no image of its layout.
 
 Only metadata is read, no file is opened, no link is followed.
 """
 
 import os
 import stat
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from include.faceset import files, names, tables
-from include.faceset.dataset import FlatExport, ImageFolderExport
-from include.faceset.ledger import LEDGER, MANIFEST, Outcome
-from include.faceset.run import Run, shard_file
+from include.faceset import names, parts, sharded
+from include.faceset.dataset import Export, FlatExport
+from include.faceset.ledger import SCANNED, Outcome
+from include.faceset.run import Run
 
-REJECTED_FILE = "rejected.parquet"
 ROWS_IN_MEMORY = 200_000
 """Rows held, over all shards, before each shard gets a row group: about 80 MB."""
 
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class ScanError(RuntimeError):
@@ -43,85 +40,88 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Scanned:
-    """Counts of one scan; `files` = `images` + `rejected`."""
+    """Counts of one scan; `files` = `images` + `rejected`. `parts` were scanned, `absent` is asked for but not there."""
 
     export: str
     files: int
     images: int
     rejected: int
+    parts: int
+    absent: list[str]
 
 
 def scan(run: Run, export_name: str) -> Scanned:
-    """Scan one export of a run into its manifest folder, replacing what an earlier try left there.
+    """Scan one export of a run, or its parts, each into its manifest, which replaces what was known of it.
 
     Raises:
-        ScanError: the export is missing, empty, or a folder in it cannot be read.
+        ScanError: the export or a part is missing or empty, or a folder in it cannot be read.
     """
     export = next(export for export in run.dataset.exports if export.name == export_name)
     root = export.folder(Path(run.params.local_source))
-    entries = walk_flat if isinstance(export, FlatExport) else walk_image_folder
-    folder = run.manifest(export.name)
-    folder.parent.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+    if not export.dated:
+        images, rejected = _scan_folder(run, export, root, None)
+        return Scanned(export.name, images + rejected, images, rejected, parts=0, absent=[])
+    with _explained(export.name, root):
+        partitions = parts.to_scan(run, export)
+    absent = sorted(set(run.partitions or ()) - set(partitions))
+    images = rejected = 0
+    for partition in partitions:
+        found = _scan_folder(run, export, root / export.part(partition), partition)
+        images, rejected = images + found[0], rejected + found[1]
+    return Scanned(export.name, images + rejected, images, rejected, len(partitions), absent)
+
+
+def _scan_folder(run: Run, export: Export, folder: Path, partition: str | None) -> tuple[int, int]:
+    """Write one manifest; the numbers of images and of rejected files."""
+    walk = walk_flat if isinstance(export, FlatExport) else walk_image_folder
+    below = "" if partition is None else f"{export.part(partition)}/"
+    note: dict[str, Any] = {"declared": parts.declared(export)}
     images = rejected = 0
     with (
-        _explained(export.name, root),
-        files.replacing_folder(folder) as building,
-        _sharded(building, MANIFEST) as add_image,
-        _sharded(building, LEDGER) as add_rejected,
+        _explained(export.name, folder),
+        sharded.writing(run.manifest(export.name, partition), SCANNED, run.params.shards, note) as write,
+        _gathered(write) as add,
     ):
-        for found in entries(root, export):  # type: ignore[arg-type]
+        for found in walk(folder, export, below):
             if found.rejected is None and found.identity is not None:
-                shard = shard_of(found.identity, run.params.shards)
-                add_image(shard_file(shard), (found.identity, found.path, export.name, found.size, found.mtime_ns))
+                shard = sharded.shard_of(found.identity, run.params.shards)
                 images += 1
             else:
-                row = (found.identity, found.path, export.name, found.size, found.mtime_ns, found.rejected)
-                add_rejected(REJECTED_FILE, (*row, None, None, None, None, None))
+                shard = sharded.NO_SHARD
                 rejected += 1
+            row = (found.identity, found.path, export.name, partition, found.size, found.mtime_ns, found.rejected)
+            add(shard, row)
         if images + rejected == 0:
-            msg = f"export {export.name}: {root} is empty; is the right folder mounted there?"
+            known = run.manifest(export.name, partition)
+            withdraw = f"; if the part is withdrawn, remove {known} and trigger again" if partition else ""
+            msg = f"export {export.name}: {folder} is empty; is the right folder mounted there{withdraw}?"
             raise ScanError(msg)
-    return Scanned(export.name, images + rejected, images, rejected)
+        note["files"] = images + rejected
+    return images, rejected
 
 
-def shard_of(identity: str, shards: int) -> int:
-    """The shard of an identity: CRC-32 of its UTF-8 bytes, modulo the number of shards."""
-    return zlib.crc32(identity.encode()) % shards
-
-
-def manifest_files(run: Run, shard: int) -> list[Path]:
-    """The manifests of one shard, of all exports that have rows in it."""
-    paths = [run.manifest(export.name) / shard_file(shard) for export in run.dataset.exports]
-    return [path for path in paths if path.exists()]
-
-
-def rejected_files(run: Run) -> list[Path]:
-    """The ledger rows that the scans settled, of all exports that have any."""
-    paths = [run.manifest(export.name) / REJECTED_FILE for export in run.dataset.exports]
-    return [path for path in paths if path.exists()]
-
-
-def walk_flat(root: Path, export: FlatExport) -> Iterator[Found]:
-    """Every entry of a flat export, in the order of the directory."""
+def walk_flat(root: Path, export: Export, below: str = "") -> Iterator[Found]:
+    """Every entry of a flat folder, in the order of the directory; `below` comes before its path."""
+    assert isinstance(export, FlatExport)
     match = export.regex().fullmatch
-    with _folder(root) as descriptor, os.scandir(descriptor) as entries:
+    with _folder(root, follow=not below) as descriptor, os.scandir(descriptor) as entries:
         for entry in entries:
             named = match(entry.name)
             identity = export.label(named["identity"]) if named else None
-            yield _found(entry, entry.name, identity)
+            yield _found(entry, below + entry.name, identity)
 
 
-def walk_image_folder(root: Path, export: ImageFolderExport) -> Iterator[Found]:
-    """Every entry of an image folder: what lies beside the identity folders, then what lies in them."""
-    with _folder(root) as top, os.scandir(top) as entries:
+def walk_image_folder(root: Path, export: Export, below: str = "") -> Iterator[Found]:
+    """Every entry of an image folder: what lies beside the identity folders, and what lies in them."""
+    with _folder(root, follow=not below) as top, os.scandir(top) as entries:
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):
-                yield _found(entry, entry.name, None)
+                yield _found(entry, below + entry.name, None)
                 continue
             identity = export.label(entry.name)
             with _folder(entry.name, top) as inside, os.scandir(inside) as images:
                 for image in images:
-                    yield _found(image, f"{entry.name}/{image.name}", identity)
+                    yield _found(image, f"{below}{entry.name}/{image.name}", identity)
 
 
 def _found(entry: os.DirEntry[str], path: str, identity: str | None) -> Found:
@@ -148,10 +148,10 @@ def _rejected_by_name(name: str, identity: str | None) -> Outcome | None:
 
 
 @contextmanager
-def _folder(path: str | Path, parent: int | None = None) -> Iterator[int]:
-    """A folder's descriptor; a link in its place is refused, so that a scan never leaves its export."""
+def _folder(path: str | Path, parent: int | None = None, *, follow: bool = False) -> Iterator[int]:
+    """A folder's descriptor; a link in its place is refused (but for an export's root), so a scan never leaves it."""
     try:
-        descriptor = os.open(path, _OPEN_FOLDER if parent is not None else _OPEN_FOLDER & ~os.O_NOFOLLOW, dir_fd=parent)
+        descriptor = os.open(path, _OPEN_FOLDER | (0 if follow else os.O_NOFOLLOW), dir_fd=parent)
     except OSError as error:
         error.filename = names.shown(str(path))
         raise
@@ -180,33 +180,25 @@ def _explained(export: str, root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _sharded(folder: Path, schema: pa.Schema) -> Iterator[Callable[[str, tuple[object, ...]], None]]:
-    """Give a function that adds a row to a Parquet file of `folder`; row groups are written as memory fills."""
-    waiting: dict[str, list[tuple[object, ...]]] = {}
-    writers: dict[str, pq.ParquetWriter] = {}
+def _gathered(write: sharded.Add) -> Iterator[Callable[[int, tuple[object, ...]], None]]:
+    """Give a function that adds a row to a shard; rows are written as memory fills."""
+    waiting: dict[int, list[tuple[object, ...]]] = {}
     held = 0
 
     def flush() -> None:
         nonlocal held
-        for name, rows in waiting.items():
-            if rows:
-                if name not in writers:
-                    writers[name] = pq.ParquetWriter(folder / name, schema, compression=tables.COMPRESSION)
-                columns = [pa.array(column, field.type) for column, field in zip(zip(*rows), schema, strict=True)]  # noqa: B905
-                writers[name].write_table(pa.table(columns, schema=schema))
-                rows.clear()
+        for shard, rows in waiting.items():
+            columns = [pa.array(column, field.type) for column, field in zip(zip(*rows), SCANNED, strict=True)]  # noqa: B905
+            write(shard, pa.table(columns, schema=SCANNED))
+        waiting.clear()
         held = 0
 
-    def add(name: str, row: tuple[object, ...]) -> None:
+    def add(shard: int, row: tuple[object, ...]) -> None:
         nonlocal held
-        waiting.setdefault(name, []).append(row)
+        waiting.setdefault(shard, []).append(row)
         held += 1
         if held >= ROWS_IN_MEMORY:
             flush()
 
-    try:
-        yield add
-        flush()
-    finally:
-        for writer in writers.values():
-            writer.close()
+    yield add
+    flush()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from include.faceset import files, filter_manifest, release, render_config, scan, tables, training
+from include.faceset import files, filter_manifest, parts, release, render_config, tables, training
 from include.faceset.ledger import EXPLANATIONS, MANIFEST, count_outcomes, kept
 from include.faceset.release import Release
 from include.faceset.run import Run
@@ -177,7 +177,7 @@ def dry_run(run: Run, listing: pa.Table | None, took: list[Step]) -> Path:
         "images_in": counts.images + counts.images_out,
         "identities": counts.identities,
         "images": counts.images,
-        "scan_rejected": count_outcomes(tables.read_all(scan.rejected_files(run), _OUTCOME, ["outcome"])),
+        "scan_rejected": count_outcomes(parts.rejected(run)),
         "too_few_images": counts.images_out,
         "training": asdict(training.plan(run.dataset.training, counts.identities, counts.images)),
         "sync": None if listing is None else foresee_sync(selected, listing),
@@ -212,9 +212,6 @@ def clean_up(run: Run) -> None:
     for folder in run.all_work.iterdir():
         if folder != run.work:
             files.remove_tree(folder)
-
-
-_OUTCOME = pa.schema([("outcome", pa.string())])
 
 
 def _layouts(run: Run) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from include.faceset import copy_shard, filter_manifest, params, preflight, release, scan, seal, tables
+from include.faceset import copy_shard, filter_manifest, params, preflight, release, restore_shard, scan, seal, tables
 from include.faceset.dataset import Dataset
 from include.faceset.release import Release
 from include.faceset.run import Run
@@ -47,8 +47,10 @@ def make_dataset(folder: Path, exports: list[dict[str, Any]] | None = None, **ch
     )
 
 
-def make_run(dataset: Dataset, run_id: str = "manual__1", **changes: Any) -> Run:
-    return Run(dataset, params.check(changes, dataset), run_id)
+def make_run(
+    dataset: Dataset, run_id: str = "manual__1", partitions: tuple[str, ...] | None = None, **changes: Any
+) -> Run:
+    return Run(dataset, params.check(changes, dataset), run_id, partitions)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class Result:
 def run_to_seal(run: Run) -> Result:
     """preflight, scan, filter_manifest, copy_shard and seal, one after the other."""
     preflight.preflight(run)
-    scanned = {export.name: scan.scan(run, export.name).files for export in run.dataset.exports}
-    shards = filter_manifest.filter_manifest(run).shards
-    read = sum(copy_shard.copy_shard(run, shard).read for shard in shards)
-    return Result(seal.seal(run, scanned), run, read)
+    for export in run.dataset.exports:
+        scan.scan(run, export.name)
+    copy = copy_shard.copy_shard if run.params.release is None else restore_shard.restore_shard
+    read = sum(copy(run, shard).read for shard in filter_manifest.filter_manifest(run).shards)
+    return Result(seal.seal(run), run, read)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from include.faceset import scan, tables
-from include.faceset.ledger import MANIFEST
+from include.faceset import parts, scan, sharded
 from include.faceset.scan import ScanError
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put
 
@@ -32,8 +31,8 @@ def test_manifest_rows_lie_in_the_shard_of_their_identity(tmp_path: Path) -> Non
     assert (counts.files, counts.images, counts.rejected) == (20, 20, 0)
     seen = set()
     for shard in range(3):
-        rows = tables.read_all(scan.manifest_files(run, shard), MANIFEST).to_pylist()
-        assert {scan.shard_of(row["identity"], 3) for row in rows} <= {shard}
+        rows = parts.images(run, shard).to_pylist()
+        assert {sharded.shard_of(row["identity"], 3) for row in rows} <= {shard}
         for row in rows:
             file = tmp_path / "exports/training_data" / row["path"]
             assert (row["size"], row["mtime_ns"]) == (file.stat().st_size, file.stat().st_mtime_ns)
@@ -47,7 +46,7 @@ def test_more_rows_than_fit_in_memory_go_to_disk_in_parts(tmp_path: Path, monkey
         put(tmp_path / f"exports/training_data/id{identity}/1.jpg", b"x")
     run = make_run(make_dataset(tmp_path, [TREE]), shards=2)
     scan.scan(run, "training_data")
-    rows = [tables.read_all(scan.manifest_files(run, shard), MANIFEST).num_rows for shard in range(2)]
+    rows = [parts.images(run, shard).num_rows for shard in range(2)]
     assert sum(rows) == 10
 
 

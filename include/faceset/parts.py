@@ -1,0 +1,125 @@
+"""Exports that arrive in parts: which parts there are, which are known, and the manifests that a release is built from.
+
+A part's manifest stays in ``<output>.releases/parts/`` once it was scanned, so a release is built from
+all parts known so far, and a part that is scanned again replaces only its own rows.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from include.faceset import sharded
+from include.faceset.dataset import PARTITION, Export
+from include.faceset.ledger import LEDGER, MANIFEST, SCANNED
+from include.faceset.run import Run
+
+_FILE = re.compile(r"partition=(?P<partition>.+)\.parquet")
+
+
+class PartsError(RuntimeError):
+    """The known parts do not fit the dataset file."""
+
+
+def to_scan(run: Run, export: Export) -> list[str]:
+    """The parts of an export that this run scans: those it names, or all that are there."""
+    return there(run, export) if run.partitions is None else sorted(set(run.partitions) & set(there(run, export)))
+
+
+def there(run: Run, export: Export) -> list[str]:
+    """The parts that are on disk, in order.
+
+    Raises:
+        OSError: the folder that the parts lie in is missing or cannot be read.
+    """
+    folder = export.folder(Path(run.params.local_source))
+    first, _, rest = export.part(PARTITION).partition("/")
+    before, after = first.split(PARTITION)
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            partition = entry.name[len(before) : len(entry.name) - len(after)]
+            named = entry.name == f"{before}{partition}{after}" and run.dataset.is_partition(partition)
+            if named and (not rest or os.path.lexists(folder / export.part(partition))):
+                found.append(partition)
+    return sorted(found)
+
+
+def known(run: Run, export: Export) -> dict[str, Path]:
+    """Manifest of each part of an export that was ever scanned, this run's scans over earlier ones; in order."""
+    manifests = {}
+    for folder in (run.parts(export.name), run.manifest(export.name).with_suffix("")):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if named := _FILE.fullmatch(path.name):
+                manifests[named["partition"]] = path
+    return dict(sorted(manifests.items()))
+
+
+def manifests(run: Run) -> Iterator[tuple[Export, Path]]:
+    """All manifests that the release is built from."""
+    for export in run.dataset.exports:
+        if export.dated:
+            yield from ((export, path) for path in known(run, export).values())
+        else:
+            yield export, run.manifest(export.name)
+
+
+def images(run: Run, shard: int) -> pa.Table:
+    """Rows (schema MANIFEST) of one shard, from all manifests.
+
+    Raises:
+        PartsError: a part was scanned under another declaration of its export.
+    """
+    return _union(run, shard).select(MANIFEST.names)
+
+
+def rejected(run: Run) -> pa.Table:
+    """Ledger rows (schema LEDGER) of the files that the scans settled."""
+    found = _union(run, sharded.NO_SHARD)
+    nulls = [pa.nulls(found.num_rows, field.type) for field in LEDGER if field.name not in SCANNED.names]
+    return pa.table([*found.columns, *nulls], names=[*SCANNED.names, *LEDGER.names[len(SCANNED) :]]).cast(LEDGER)
+
+
+def counts(run: Run) -> dict[str, int]:
+    """Number of files that the scans met, by export."""
+    files = dict.fromkeys((export.name for export in run.dataset.exports), 0)
+    for export, path in manifests(run):
+        files[export.name] += sharded.note(path)["files"]
+    return files
+
+
+def digests(run: Run) -> dict[str, dict[str, str]]:
+    """Digest of the manifest of each known part, by export and partition: what tells one state from another."""
+    return {
+        export.name: {name: _digest(path) for name, path in known(run, export).items()}
+        for export in run.dataset.exports
+        if export.dated
+    }
+
+
+def declared(export: Export) -> dict[str, Any]:
+    """What of an export's declaration the rows of a manifest depend on."""
+    return export.model_dump(include={"layout", "pattern", "namespace", "root"})
+
+
+def _union(run: Run, shard: int) -> pa.Table:
+    tables = [SCANNED.empty_table()]
+    for export, path in manifests(run):
+        if sharded.note(path)["declared"] != declared(export):
+            msg = (
+                f"export {export.name}: {path.stem.replace('=', ' ')} was scanned when the dataset file declared the "
+                "export otherwise; trigger a run without a partition, which scans all parts again (a part that is gone "
+                f"from the disk is forgotten when you remove {path})"
+            )
+            raise PartsError(msg)
+        tables.append(sharded.read(path, shard, run.params.shards).cast(SCANNED))
+    return pa.concat_tables(tables)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

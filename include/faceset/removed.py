@@ -1,0 +1,58 @@
+"""What the output no longer holds but a kept release does: set aside by its SHA-256, so that a release can come back."""
+
+import os
+import stat
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from include.faceset import files, release, tables
+from include.faceset.ledger import kept
+from include.faceset.run import Run
+
+Before = dict[str, tuple[bytes, int, int]]
+"""SHA-256, size and mtime in ns of files that the last release put into the output, by key."""
+
+
+def before(ledger: pa.Table) -> Before:
+    """What a ledger says of the files that are kept."""
+    columns = kept(ledger).select(["key", "sha256", "size", "staged_mtime_ns"]).to_pydict()
+    return {key: (sha256, size, mtime) for key, sha256, size, mtime in zip(*columns.values(), strict=True)}
+
+
+def take_out(run: Run, path: Path, known: Before) -> None:
+    """Take a file, a link or a folder with all in it out of the output; what a release put there is set aside."""
+    if not stat.S_ISDIR((status := os.lstat(path)).st_mode):
+        sha256, *as_put = known.get(str(path.relative_to(run.output)), (b"", -1, -1))
+        if stat.S_ISREG(status.st_mode) and [status.st_size, status.st_mtime_ns] == as_put:
+            run.removed.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+            path.replace(run.removed / sha256.hex())
+        else:
+            path.unlink()
+        return
+    with os.scandir(path) as entries:
+        inside = [Path(entry.path) for entry in entries]
+    for one in inside:
+        take_out(run, one, known)
+    path.rmdir()
+
+
+def read(run: Run, sha256: bytes) -> bytes | None:
+    """The bytes that were set aside; None if there are none."""
+    try:
+        return (run.removed / sha256.hex()).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def forget_unused(run: Run) -> None:
+    """Remove what no release holds any more."""
+    if not run.removed.is_dir():
+        return
+    manifests = [folder / release.MANIFEST_FILE for folder in release.folders(run)]
+    used = tables.read_all(manifests, pa.schema([("sha256", pa.binary(32))]), ["sha256"])["sha256"]
+    held = {name: bytes.fromhex(name) for name in os.listdir(run.removed)}
+    unused = pc.invert(pc.is_in(pa.array(held.values(), pa.binary(32)), value_set=used.combine_chunks()))
+    for name in pa.array(held.keys(), pa.string()).filter(unused).to_pylist():
+        (run.removed / name).unlink()

@@ -1,0 +1,74 @@
+"""restore_shard: in a run that rolls back, in the place of copy_shard: one shard of a kept release -> the output.
+
+Nothing is judged again. What the output no longer holds was set aside (``removed.py``), or still lies in its
+export; its SHA-256 tells that it is the same.
+"""
+
+import hashlib
+import os
+from itertools import groupby
+from pathlib import Path
+
+from include.faceset import files, release, removed, tables
+from include.faceset.copy_shard import Copied, CopyError, Row, place, present_in, rows_of
+from include.faceset.run import Run
+
+
+def restore_shard(run: Run, shard: int) -> Copied:
+    """Bring one shard of the output to the release that the run rolls back to; safe to run again.
+
+    Raises:
+        CopyError: bytes of the release are nowhere to be had any more.
+    """
+    selected = tables.read(run.selected(shard))
+    before = removed.before(release.known_files(run, shard))
+    staging = run.staging / f"shard={shard:03d}"
+    files.remove_tree(staging)
+    staging.mkdir(mode=files.FOLDER_MODE, parents=True)
+    run.output.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+    roots = {export.name: export.folder(Path(run.params.local_source)) for export in run.dataset.exports}
+    read: list[int] = []
+    missing: list[Row] = []
+    identities = 0
+    for identity, group in groupby(rows_of(selected.sort_by("key")), key=lambda row: row.identity):
+        rows = {str(row.key).rpartition("/")[2]: row for row in group}
+        staged, final = staging / identity, run.output / identity
+        present = present_in(final)
+        staged.mkdir(mode=files.FOLDER_MODE)
+        identities += 1
+        for name, row in rows.items():
+            there = present.get(name)
+            if there is not None and (there.st_size, there.st_mtime_ns) == (row.size, row.staged_mtime_ns):
+                continue
+            data = _bytes(run, roots, row)
+            if data is None:
+                missing.append(row)
+                continue
+            read.append(row.size)
+            with (staged / name).open("xb", opener=lambda path, flags: os.open(path, flags, files.FILE_MODE)) as file:
+                file.write(data)
+            os.utime(staged / name, ns=(row.mtime_ns, row.staged_mtime_ns or row.mtime_ns))
+        if not missing:
+            place(run, staged, final, present, set(rows), before)
+    if missing:
+        msg = (
+            f"{len(missing):,} images of release {run.params.release} are no longer in the output, among what was set "
+            f"aside, or unchanged in their exports (such as {missing[0].name} of {missing[0].export}); bring the export "
+            "back, or roll back to another release"
+        )
+        raise CopyError(msg)
+    tables.write(selected, run.copied(shard))
+    files.remove_tree(staging)
+    return Copied(shard, identities, selected.num_rows, rejected=0, read=len(read), bytes_read=sum(read))
+
+
+def _bytes(run: Run, roots: dict[str, Path], row: Row) -> bytes | None:
+    """The image that the release holds, by its SHA-256."""
+    wanted = row.sha256 or b""
+    data = removed.read(run, wanted)
+    if data is None or hashlib.sha256(data).digest() != wanted:
+        try:
+            data = (roots[row.export] / row.path).read_bytes()
+        except (KeyError, OSError):
+            return None
+    return data if hashlib.sha256(data).digest() == wanted else None

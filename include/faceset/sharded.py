@@ -1,0 +1,78 @@
+"""A Parquet file that keeps identity shards apart: one shard is read without the others, all are replaced at once.
+
+Each row group holds rows of one shard; a note in the file's metadata says which. So the manifest of a part,
+or the ledger of a release, is one file, and yet no reader needs more than its shard in memory.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from include.faceset import files, tables
+
+NO_SHARD = -1
+"""Where rows go that have no identity."""
+_NOTE = "faceset"
+
+Add = Callable[[int, pa.Table], None]
+
+
+def shard_of(identity: str, shards: int) -> int:
+    """The shard of an identity: CRC-32 of its UTF-8 bytes, modulo the number of shards."""
+    return zlib.crc32(identity.encode()) % shards
+
+
+@contextmanager
+def writing(path: Path, schema: pa.Schema, shards: int, note: dict[str, Any] | None = None) -> Iterator[Add]:
+    """Give a function that adds rows of a shard; `path` holds them all when the block ends, else what it held before.
+
+    Args:
+        path: the file.
+        schema: of the tables that are added.
+        shards: how many shards there are.
+        note: JSON-able facts to keep with the file; may be filled in until the block ends.
+    """
+    groups: list[int] = []
+    path.parent.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+    with files.replacing(path) as temporary:
+        with pq.ParquetWriter(temporary, schema, compression=tables.COMPRESSION) as writer:
+
+            def add(shard: int, rows: pa.Table) -> None:
+                if rows.num_rows:
+                    groups.append(shard)
+                    writer.write_table(rows, row_group_size=rows.num_rows)
+
+            yield add
+            kept = {"shards": shards, "groups": groups, **(note or {})}
+            writer.add_key_value_metadata({_NOTE: json.dumps(kept)})
+
+
+def note(path: Path) -> dict[str, Any]:
+    """What is kept with a file: `shards`, `groups` (the shard of each row group) and the writer's own facts."""
+    found: dict[str, Any] = json.loads(pq.read_metadata(path).metadata[_NOTE.encode()])
+    return found
+
+
+def read(path: Path, shard: int, shards: int, columns: list[str] | None = None) -> pa.Table:
+    """The rows of one of `shards` shards, however many the file was written with; columns as in the file."""
+    file = pq.ParquetFile(path)
+    kept = json.loads(file.metadata.metadata[_NOTE.encode()])
+    if kept["shards"] == shards or shard == NO_SHARD:
+        return file.read_row_groups([group for group, of in enumerate(kept["groups"]) if of == shard], columns)
+    with_identity = [group for group, of in enumerate(kept["groups"]) if of != NO_SHARD]
+    wanted = None if columns is None else [*columns, "identity"]
+    rows = of_shard(file.read_row_groups(with_identity, wanted), shard, shards)
+    return rows if columns is None else rows.select(columns)
+
+
+def of_shard(rows: pa.Table, shard: int, shards: int) -> pa.Table:
+    """The rows whose identity lies in a shard."""
+    encoded = rows["identity"].combine_chunks().dictionary_encode()
+    inside = pa.array([shard_of(identity, shards) == shard for identity in encoded.dictionary.to_pylist()], pa.bool_())
+    return rows.filter(inside.take(encoded.indices))
