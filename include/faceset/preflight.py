@@ -3,9 +3,10 @@
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
-from include.faceset import names
+from include.faceset import names, parts, release
 from include.faceset.run import Run
 
 ROOM_TO_START = 1 << 30
@@ -23,7 +24,8 @@ def preflight(run: Run) -> None:
     Raises:
         NotReadyError: with all findings at once.
     """
-    findings = [*_exports(run), *_overlaps(run), *_output(run), *_names(run)]
+    exports = _release(run) if run.params.release else [*_exports(run), *_parts(run)]
+    findings = [*exports, *_overlaps(run), *_output(run), *_names(run)]
     if findings:
         raise NotReadyError("\n".join(findings))
 
@@ -65,6 +67,41 @@ def _exports(run: Run) -> Iterator[str]:
             yield f"{where} is not a folder; correct local_source or the export's root"
         except OSError as error:
             yield f"{where} cannot be read ({error.strerror}); let the user that runs Airflow's workers read it"
+
+
+def _parts(run: Run) -> Iterator[str]:
+    for export in run.dataset.exports:
+        folder = export.folder(Path(run.params.local_source))
+        if not export.dated or not folder.is_dir():
+            continue
+        there = parts.there(run, export)
+        if not there and run.partitions is None:
+            example = folder / export.part(run.dataset.partition(datetime.now(UTC)))
+            yield f"export {export.name}: there is no part in {folder}; one of today would be {example}"
+        if export.required and (absent := sorted(set(run.partitions or ()) - set(there))):
+            yield f"export {export.name}: the part {absent[0]} is required and is not there: {folder / export.part(absent[0])}"
+
+
+def nothing_to_do(run: Run) -> str | None:
+    """Why a run has nothing to scan and nothing to build, if so.
+
+    All the parts that it asks for are absent, and every known part is in the last release.
+    """
+    dated = [export for export in run.dataset.exports if export.dated]
+    if run.params.release or run.partitions is None or any(parts.to_scan(run, export) for export in dated):
+        return None
+    last = release.last(run)
+    if run.dataset.publish == "latest" and parts.digests(run) != (release.read(last).parts if last else {}):
+        return None
+    wanted = ", ".join(run.partitions)
+    return f"part {wanted} is not there yet, in no export: nothing to do. Once it has come, trigger a run with this partition"
+
+
+def _release(run: Run) -> Iterator[str]:
+    try:
+        release.to_restore(run)
+    except release.ReleaseError as error:
+        yield f"release: {error}"
 
 
 def _overlaps(run: Run) -> Iterator[str]:

@@ -38,7 +38,7 @@ def render_config(run: Run, sealed: Release) -> list[Path]:
         if not folders[-1].is_dir():
             msg = f"config_path: {folders[-1]} is no folder; name the configs folder of an arcface_torch checkout"
             raise ConfigError(msg)
-    expected = values(run, sealed)
+    expected = values(run, sealed.identities, sealed.images)
     text = render(run.dataset.name, sealed.release_id, expected)
     written = []
     for folder in folders:
@@ -54,7 +54,7 @@ def file_name(dataset: str) -> str:
     return f"{dataset}_imagefolder.py"
 
 
-def values(run: Run, sealed: Release) -> dict[str, Any]:
+def values(run: Run, identities: int, images: int) -> dict[str, Any]:
     """What the config sets, by name. `output=None` lets arcface_torch make a directory of the config's own name."""
     training = run.dataset.training
     downloaded = training.data_root.replace("{dataset}", run.dataset.name)
@@ -67,8 +67,8 @@ def values(run: Run, sealed: Release) -> dict[str, Any]:
         "lr": training.lr,
         "dali": False,
         "rec": run.params.output if run.params.skip_upload else downloaded,
-        "num_classes": sealed.identities,
-        "num_image": sealed.images,
+        "num_classes": identities,
+        "num_image": images,
         "num_epoch": training.num_epoch,
         "warmup_epoch": training.warmup_epoch,
         "val_targets": list(training.val_targets),

@@ -57,6 +57,8 @@ def scan(run: Run, export_name: str) -> Scanned:
         ScanError: the export or a part is missing or empty, or a folder in it cannot be read.
     """
     export = next(export for export in run.dataset.exports if export.name == export_name)
+    if run.params.release is not None:  # a run that rolls back looks at no export
+        return Scanned(export.name, 0, 0, 0, parts=0, absent=[])
     root = export.folder(Path(run.params.local_source))
     if not export.dated:
         images, rejected = _scan_folder(run, export, root, None)

@@ -5,7 +5,7 @@ import logging
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from include.faceset import files, filter_manifest, parts, release, render_config, tables, training
-from include.faceset.ledger import EXPLANATIONS, MANIFEST, count_outcomes, kept
+from include.faceset import changes, files, filter_manifest, parts, release, removed, render_config, tables, training
+from include.faceset.ledger import EXPLANATIONS, count_outcomes, kept
 from include.faceset.release import Release
 from include.faceset.run import Run
 
@@ -66,7 +66,6 @@ def summarise(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, An
     files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n")
     files.write_text(folder / release.SUMMARY_FILE, report(run, facts, sample_identity(ledger)))
     log.info("%s", report(run, facts, sample=None))
-    clean_up(run)
     return facts
 
 
@@ -77,6 +76,8 @@ def gather(
     images = kept(ledger)
     an_identity = images.group_by("identity").aggregate([([], "count_all")])["count_all"]
     settings = run.dataset.training
+    config = render_config.values(run, sealed.identities, sealed.images)
+    before = release.baseline(run)
     return {
         "dataset": run.dataset.name,
         "release_id": sealed.release_id,
@@ -89,6 +90,10 @@ def gather(
         "kept_files": images.num_rows,
         "exports": [_export(name, layout, ledger) for name, layout in _layouts(run)],
         "rejected": count_outcomes(ledger),
+        "parts": _parts(run),
+        "before": before.name if before else None,
+        "changes": _changes(run, before, changes.of_ledger(ledger, _values(run, config))) if before else None,
+        "rolled_back": run.params.release is not None,
         "images_per_identity": {
             "min": pc.min(an_identity).as_py(),
             "median": pc.quantile(an_identity, 0.5)[0].as_py(),
@@ -100,6 +105,7 @@ def gather(
         "image_size": list(sealed.image_size),
         "decode": sealed.decode,
         "min_images": sealed.min_images,
+        "config": config,
         "training": asdict(training.plan(settings, sealed.identities, sealed.images)),
         "training_on_one_gpu": asdict(training.plan(settings, sealed.identities, sealed.images, gpus=1)),
         "expected": run.dataset.expected.model_dump(mode="json") if run.dataset.expected else None,
@@ -149,8 +155,8 @@ def report(run: Run, facts: dict[str, Any], sample: dict[str, Any] | None) -> st
             params=run.params,
             dataset=run.dataset,
             explanations={outcome.value: text for outcome, text in EXPLANATIONS.items()},
+            config=facts["config"],
             config_file=render_config.file_name(run.dataset.name),
-            config=render_config.values(run, release.read(run.release(facts["release_id"]))),
             release_folder=run.release(facts["release_id"]),
         )
     )
@@ -167,20 +173,27 @@ def dry_run(run: Run, listing: pa.Table | None, took: list[Step]) -> Path:
     Returns:
         Path of the ``SUMMARY.md``.
     """
-    shards = [run.selected(shard) for shard in range(run.params.shards)]
-    selected = tables.read_all(shards, MANIFEST, ["identity", "path", "size"])
+    shards = range(run.params.shards)
+    images = changes.together([changes.foreseen(run, one, release.known_files(run, one)) for one in shards], {})
     counts = filter_manifest.read_counts(run)
+    identities = pc.count_distinct(images.images["identity"]).as_py()
+    values = render_config.values(run, identities, images.images.num_rows)
+    before = release.baseline(run)
     facts = {
         "dry_run": True,
         "dataset": run.dataset.name,
         "identities_in": counts.identities + counts.identities_out,
         "images_in": counts.images + counts.images_out,
-        "identities": counts.identities,
-        "images": counts.images,
+        "identities": identities,
+        "images": images.images.num_rows,
+        "to_read": images.images["sha256"].null_count,
+        "before": before.name if before else None,
+        "changes": _changes(run, before, replace(images, values=_values(run, values))) if before else None,
+        "parts": _parts(run),
         "scan_rejected": count_outcomes(parts.rejected(run)),
         "too_few_images": counts.images_out,
-        "training": asdict(training.plan(run.dataset.training, counts.identities, counts.images)),
-        "sync": None if listing is None else foresee_sync(selected, listing),
+        "training": asdict(training.plan(run.dataset.training, identities, images.images.num_rows)),
+        "sync": None if listing is None else foresee_sync(images.images, listing),
         "durations_s": {step.task: step.seconds for step in took},
         "steps": [asdict(step) for step in took],
     }
@@ -192,26 +205,72 @@ def dry_run(run: Run, listing: pa.Table | None, took: list[Step]) -> Path:
     return path
 
 
-def foresee_sync(selected: pa.Table, listing: pa.Table) -> dict[str, int]:
-    """What a sync would do, as far as names and sizes tell (the bytes are not read in a dry run)."""
-    name = pc.replace_substring_regex(selected["path"], "^.*/", "")
-    wanted = pa.table({"key": pc.binary_join_element_wise(selected["identity"], name, "/"), "size": selected["size"]})
-    there = pc.is_in(wanted["key"], value_set=listing["key"].combine_chunks())
-    joined = wanted.join(listing.select(["key", "size"]), keys="key", join_type="inner", right_suffix="_there")
-    stay = pc.is_in(listing["key"], value_set=wanted["key"].combine_chunks())
+def foresee_sync(images: pa.Table, listing: pa.Table) -> dict[str, int]:
+    """What a sync would do, as far as keys and sizes tell (the bytes are not read in a dry run)."""
+    there = pc.is_in(images["key"], value_set=listing["key"].combine_chunks())
+    joined = images.select(["key", "size"]).join(
+        listing.select(["key", "size"]), keys="key", join_type="inner", right_suffix="_there"
+    )
+    stay = pc.is_in(listing["key"], value_set=images["key"].combine_chunks())
     return {
-        "upload_new": wanted.num_rows - (pc.sum(there).as_py() or 0),
+        "upload_new": images.num_rows - (pc.sum(there).as_py() or 0),
         "upload_changed": pc.sum(pc.not_equal(joined["size"], joined["size_there"])).as_py() or 0,
         "delete": listing.num_rows - (pc.sum(stay).as_py() or 0),
         "there_now": listing.num_rows,
     }
 
 
-def clean_up(run: Run) -> None:
-    """Remove what earlier runs left in the work folder. This run's own stays, so that its tasks can be cleared."""
+def _changes(run: Run, before: Path, after: changes.State) -> dict[str, Any]:
+    """What differs from an earlier release, as one JSON-able dict."""
+    columns = [*changes.IMAGE.names, "outcome"]
+    try:
+        facts = json.loads((before / release.SUMMARY_JSON_FILE).read_text(encoding="utf-8"))
+        values = _values(run, facts["config"], facts["training"])
+    except FileNotFoundError:  # its run broke off before its summary
+        values = dict(after.values)
+    earlier = changes.of_ledger(tables.read(before / release.LEDGER_FILE, columns), values)
+    return asdict(changes.compare(earlier, after))
+
+
+def _values(run: Run, config: Mapping[str, Any], plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the training goes by: the config's values and the steps that follow from them."""
+    if plan is None:
+        plan = asdict(training.plan(run.dataset.training, config["num_classes"], config["num_image"]))
+    return {**config, **{name: plan[name] for name in ("gpus", "steps_per_epoch", "total_steps", "warmup_steps")}}
+
+
+def _parts(run: Run) -> list[dict[str, Any]]:
+    """Of each export that arrives in parts: how many are known, and which are there but were never scanned."""
+    found = []
+    for export in run.dataset.exports:
+        if export.dated:
+            known = list(parts.known(run, export))
+            there = [] if run.params.release else parts.there(run, export)
+            scanned = [] if run.params.release else parts.to_scan(run, export)
+            found.append(
+                {
+                    "export": export.name,
+                    "known": len(known),
+                    "first": known[0] if known else None,
+                    "last": known[-1] if known else None,
+                    "scanned_now": len(scanned),
+                    "unscanned": [partition for partition in there if partition not in set(known)],
+                }
+            )
+    return found
+
+
+def clean_up(run: Run) -> list[str]:
+    """Remove releases beyond those to keep, and what earlier runs left in the work folder.
+
+    This run's own work stays, so that its tasks can be cleared. Returns the ids of the releases removed.
+    """
+    if pruned := release.prune(run):
+        removed.forget_unused(run)
     for folder in run.all_work.iterdir():
         if folder != run.work:
             files.remove_tree(folder)
+    return pruned
 
 
 def _layouts(run: Run) -> list[tuple[str, str]]:

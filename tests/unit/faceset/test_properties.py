@@ -109,3 +109,6 @@ def test_the_merge_is_what_the_model_says(
         assert on_top.output == from_nothing.output
         assert on_top.outcomes == from_nothing.outcomes
         assert on_top.sealed.release_id == from_nothing.sealed.release_id
+
+        # And with nothing new, no image is opened.
+        assert run_to_seal(make_run(dataset, "manual__3")).read == 0
