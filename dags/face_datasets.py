@@ -11,7 +11,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset, Metadata, Param, TriggerRule, chain, get_current_context, task
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetAny,
+    AssetOrTimeSchedule,
+    CronTriggerTimetable,
+    Metadata,
+    Param,
+    TriggerRule,
+    chain,
+    get_current_context,
+    task,
+)
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.faceset import params as run_params
@@ -73,7 +85,38 @@ def current_run() -> Run:
         checked = run_params.check(dict(context["params"]), dataset)
     except run_params.ParamsError as error:
         raise AirflowFailException(str(error)) from error
-    return Run(dataset, checked, context["run_id"])
+    return Run(dataset, checked, context["run_id"], partitions_of(dataset, checked, context))
+
+
+def partitions_of(dataset: Dataset, params: run_params.RunParams, context: Any) -> tuple[str, ...] | None:
+    """The parts that a run scans; None: all that are there.
+
+    The param says it, or the asset events that started the run (`partition` in their extra), or the date of a
+    scheduled run or a backfill. Any other run takes all.
+    """
+    if not dataset.dated:
+        return None
+    if params.partition is not None:
+        return (params.partition,)
+    dag_run = context["dag_run"]
+    if dag_run.run_type == "asset_triggered":
+        events = [event for events in context["triggering_asset_events"].values() for event in events]
+        named = {(event.extra or {}).get("partition") for event in events}
+        if wrong := [name for name in named if name is not None and not dataset.is_partition(str(name))]:
+            msg = f"an asset event names the partition {wrong[0]!r:.80}, which is not written as {dataset.partition_format}"
+            raise AirflowFailException(msg)
+        return None if None in named or not named else tuple(sorted(map(str, named)))
+    if dag_run.run_type in {"scheduled", "backfill"}:
+        return (dataset.partition(dag_run.logical_date),)
+    return None
+
+
+def a_later_run_publishes(dataset: Dataset) -> bool:
+    """Whether this is a run of a backfill before its last, of a dataset that publishes only the latest state."""
+    context = get_current_context()
+    if dataset.publish != "latest" or context["dag_run"].run_type != "backfill":
+        return False
+    return context["ti"].get_dr_count(dag_id=dataset.name, states=["queued", "running"]) > 1
 
 
 def sealed_folder() -> Path:
@@ -95,8 +138,8 @@ def skip_if_upload_skipped(context: Any) -> None:
 
 @task(**{**NETWORK, "retries": 1})
 def preflight() -> None:
-    """Refuse in seconds what would fail later: exports, disk, bucket, credentials, privacy."""
-    from include.faceset.preflight import NotReadyError
+    """Refuse in seconds what would fail later: exports, disk, bucket, credentials, privacy. Skip a run without work."""
+    from include.faceset.preflight import NotReadyError, nothing_to_do
     from include.faceset.preflight import preflight as check
     from s3_sync.connection import connect
     from s3_sync.errors import DestinationNotReady, InvalidTarget
@@ -111,15 +154,18 @@ def preflight() -> None:
             check_destination(connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id), target)
     except (NotReadyError, DestinationNotReady, InvalidTarget) as error:
         raise AirflowFailException(str(error)) from error
+    if why := nothing_to_do(run):
+        raise AirflowSkipException(why)
 
 
 @task(**DISK, map_index_template="{{ export_name }}")
 def scan(export: str) -> dict[str, Any]:
-    """List one export's files into its manifest; no file is opened."""
+    """List one export's files, or those of its parts that this run takes, into manifests; no file is opened."""
     from include.faceset.scan import scan as scan_export
 
-    get_current_context()["export_name"] = export
-    return asdict(scan_export(current_run(), export))
+    run = current_run()
+    get_current_context()["export_name"] = " ".join([export, *(run.partitions or ())])
+    return asdict(scan_export(run, export))
 
 
 @task(**DISK)
@@ -128,6 +174,9 @@ def filter_manifest() -> list[int]:
     from include.faceset.filter_manifest import filter_manifest as filter_run
 
     run = current_run()
+    if a_later_run_publishes(run.dataset):
+        msg = "publish is `latest` and more runs of the backfill wait: the last of them builds the release of all parts"
+        raise AirflowSkipException(msg)
     shards = filter_run(run).shards
     return [] if run.params.dry_run else list(shards)
 
@@ -136,20 +185,23 @@ def filter_manifest() -> list[int]:
 def copy_shard(shard: int) -> dict[str, Any]:
     """Read, hash, decode and copy one shard's images; what is not good goes to the ledger."""
     from include.faceset.copy_shard import copy_shard as copy
+    from include.faceset.restore_shard import restore_shard as restore
 
+    run = current_run()
     get_current_context()["shard_label"] = f"shard {shard:03d}"
-    return asdict(copy(current_run(), shard))
+    return asdict(copy(run, shard) if run.params.release is None else restore(run, shard))
 
 
 @task(**DISK)
-def seal(scanned: list[dict[str, Any]]) -> dict[str, Any]:
+def seal() -> dict[str, Any]:
     """Settle conflicts, balance the ledger, bring the output to exactly the release, write the release."""
     from include.faceset import release
     from include.faceset.seal import seal as seal_run
 
     run = current_run()
-    sealed = seal_run(run, {counts["export"]: counts["files"] for counts in scanned})
+    sealed = seal_run(run)
     folder = run.release(sealed.release_id)
+    objects = folder / release.OBJECTS_FILE  # there if this release was published before
     return {
         "release_id": sealed.release_id,
         "identities": sealed.identities,
@@ -157,6 +209,7 @@ def seal(scanned: list[dict[str, Any]]) -> dict[str, Any]:
         "folder": str(folder),
         "manifest": str(folder / release.MANIFEST_FILE),
         "sync_record": str(run.sync_record()),
+        "history": str(objects) if objects.exists() else None,
     }
 
 
@@ -185,25 +238,22 @@ def verify() -> Iterator[Metadata]:
     yield Metadata(asset_of(run.dataset), extra={**pointer, "dataset": sealed.dataset, "destination": target.uri})
 
 
-@task(**DISK, trigger_rule=TriggerRule.NONE_FAILED)
+@task(**DISK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 def render_config() -> list[str]:
     """Write the training config from the sealed counts, import it and compare."""
     from include.faceset import release
     from include.faceset.render_config import render_config as render
 
-    run = current_run()
-    if run.params.dry_run:
-        msg = "dry_run is set"
-        raise AirflowSkipException(msg)
-    return [str(path) for path in render(run, release.read(sealed_folder()))]
+    return [str(path) for path in render(current_run(), release.read(sealed_folder()))]
 
 
-@task(**NETWORK, trigger_rule=TriggerRule.NONE_FAILED)
+@task(**NETWORK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 def summary() -> dict[str, Any]:
-    """Tell a person what happened to every file, and what to do next."""
+    """Tell a person what happened to every file, what differs from before, and what to do next."""
     from include.faceset import release, render_config
     from include.faceset import summary as summaries
     from s3_sync.connection import connect
+    from s3_sync.delete import delete_prefix
     from s3_sync.listing import list_prefix
     from s3_sync.publish import put_file
     from s3_sync.target import S3Target
@@ -228,12 +278,28 @@ def summary() -> dict[str, Any]:
         releases = target.sibling(".releases")
         for name in (render_config.file_name(run.dataset.name), release.SUMMARY_FILE, release.SUMMARY_JSON_FILE):
             put_file(connection, releases, folder / name, f"{sealed.release_id}/{name}")
+    for old in summaries.clean_up(run):
+        if connection is not None:
+            delete_prefix(connection, target.sibling(".releases").below(old))
     return {
         "summary": str(folder / release.SUMMARY_FILE),
         "release_id": sealed.release_id,
         "identities": sealed.identities,
         "images": sealed.images,
     }
+
+
+def schedule_of(dataset: Dataset) -> Any:
+    """The dataset's cadence, the assets that start it, both or neither.
+
+    Not Airflow's partitioned runs: their asset events do not reach a DAG that is scheduled on the plain asset, so a
+    training would never start; and no timetable is partitioned, has a cadence and listens to assets.
+    """
+    assets = AssetAny(*map(Asset, dataset.triggered_by)) if dataset.triggered_by else None
+    if dataset.schedule is None:
+        return assets
+    cadence = CronTriggerTimetable(dataset.schedule, timezone="UTC")
+    return cadence if assets is None else AssetOrTimeSchedule(timetable=cadence, assets=assets)
 
 
 def make_dag(dataset: Dataset) -> DAG:
@@ -243,8 +309,8 @@ def make_dag(dataset: Dataset) -> DAG:
         dag_id=dataset.name,
         description=dataset.description,
         doc_md=RUNBOOK.format(name=dataset.name, description=dataset.description, destination=dataset.destination),
-        schedule=dataset.schedule,
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        schedule=schedule_of(dataset),
+        start_date=datetime(2020, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
         params={name: Param(value, **schemas[name]) for name, value in defaults.items()},
@@ -255,6 +321,7 @@ def make_dag(dataset: Dataset) -> DAG:
             aws_conn_id=dataset.aws_conn_id,
             source="{{ params.output }}",
             objects="{{ ti.xcom_pull(task_ids='seal')['manifest'] }}",
+            history="{{ ti.xcom_pull(task_ids='seal')['history'] or '' }}",
             record="{{ ti.xcom_pull(task_ids='seal')['sync_record'] }}",
             destination="{{ params.destination }}",
             marker="{{ params.destination.rstrip('/') }}.releases/latest.json",
@@ -266,9 +333,13 @@ def make_dag(dataset: Dataset) -> DAG:
         scanned = scan.expand(export=[export.name for export in dataset.exports])
         filtered = filter_manifest()
         copied = copy_shard.expand(shard=filtered)
-        sealed = seal(scanned)
+        sealed = seal()
         proven = verify.override(outlets=[asset_of(dataset)])()
-        chain(preflight(), scanned, filtered, copied, sealed, sync, proven, render_config(), summary())
+        rendered, told = render_config(), summary()
+        chain(preflight(), scanned, filtered, copied, sealed, sync, proven, rendered, told)
+        # So that a run without upload renders too, and a dry run has its summary.
+        sealed >> rendered
+        filtered >> told
     return dag
 
 

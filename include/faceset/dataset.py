@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
+from croniter import croniter
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -27,6 +28,7 @@ DESTINATION = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([^/\s][^/]*/)+$"
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*[^\x00-\x1f/]$")]
 
 PARTITION = "{partition}"
+PRESETS = frozenset({"@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly"})
 
 _REMEDIES = {
     "extra_forbidden": "remove it, or correct its spelling; allowed here: {allowed}",
@@ -204,6 +206,14 @@ class Dataset(Declared):
     )
     training: Training = Training()
     expected: Expected | None = None
+
+    @field_validator("schedule")
+    @classmethod
+    def _is_a_cadence(cls, schedule: str | None) -> str | None:
+        if schedule is not None and schedule not in PRESETS and not croniter.is_valid(schedule):
+            msg = f"is no cron expression and none of {', '.join(sorted(PRESETS))}"
+            raise ValueError(msg)
+        return schedule
 
     @field_validator("partition_format")
     @classmethod

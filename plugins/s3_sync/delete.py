@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from s3_sync import listing
 from s3_sync.errors import DeleteFailed
 
 if TYPE_CHECKING:
@@ -29,3 +30,8 @@ def delete(connection: S3Connection, target: S3Target, keys: pa.ChunkedArray) ->
     if failures:
         raise DeleteFailed(target.uri, failures)
     return len(keys)
+
+
+def delete_prefix(connection: S3Connection, target: S3Target) -> int:
+    """Delete all that lies under ``target``; return how many. Raises DeleteFailed as `delete` does."""
+    return delete(connection, target, listing.list_raw(connection, target)["key"])

@@ -36,7 +36,7 @@ class S3SyncOperator(BaseOperator):
       missing bucket end the task at once. The bucket is never created.
 
     The task fails with a list of the keys that failed; all others are done by then. Progress is logged every five
-    seconds. Returned (XCom) is a small dict: ``uploaded``, ``skipped``, ``deleted``, ``bytes``, ``seconds``,
+    seconds. Returned (XCom) is a small dict: ``uploaded``, ``restored``, ``skipped``, ``deleted``, ``bytes``, ``seconds``,
     ``dry_run``.
 
     **Permissions** (IAM): ``s3:ListBucket`` on the bucket; ``s3:PutObject``, ``s3:DeleteObject`` and
@@ -69,6 +69,10 @@ class S3SyncOperator(BaseOperator):
     :param record: Path of the Parquet file in which the operator keeps, for each key, the SHA-256 sent and the ETag
         returned. It is bound to endpoint and destination. Without it, or if it is lost, unchanged files are
         recognised by MD5 where the ETag is one, and are uploaded again otherwise. (templated)
+    :param history: Path of a Parquet file with earlier uploads (``key``, ``sha256``, ``etag``), such as the objects that
+        ``s3_sync.verify`` proved of an earlier state. If the bucket has versioning, what S3 still holds of them is
+        copied inside S3 instead of uploaded; needs ``s3:GetBucketVersioning``, ``s3:ListBucketVersions`` and
+        ``s3:GetObjectVersion``. (templated)
     :param aws_conn_id: The Airflow connection used for AWS credentials. If this is ``None`` or empty, or if there is
         no such connection, the default boto3 behaviour is used. An endpoint without TLS is refused unless it is on
         this machine or the connection's extra has ``{"service_config": {"s3": {"allow_http": true}}}``. (templated)
@@ -97,6 +101,7 @@ class S3SyncOperator(BaseOperator):
         "destination",
         "dry_run",
         "encryption",
+        "history",
         "kms_key_id",
         "marker",
         "max_delete_fraction",
@@ -117,6 +122,7 @@ class S3SyncOperator(BaseOperator):
         destination: str,
         objects: str | None = None,
         record: str | None = None,
+        history: str | None = None,
         marker: str | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
@@ -137,6 +143,7 @@ class S3SyncOperator(BaseOperator):
         self.destination = destination
         self.objects = objects
         self.record = record
+        self.history = history
         self.marker = marker
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
@@ -160,6 +167,7 @@ class S3SyncOperator(BaseOperator):
             destination=self.destination,
             objects=self.objects or None,
             record=self.record or None,
+            history=self.history or None,
             marker=self.marker or None,
             aws_conn_id=self.aws_conn_id,
             region_name=self.region_name or None,

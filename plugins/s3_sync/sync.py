@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from s3_sync import listing, record
+from s3_sync import listing, record, versions
 from s3_sync import objects as expected_objects
 from s3_sync.delete import delete as delete_keys
 from s3_sync.errors import InvalidOption
@@ -34,11 +35,13 @@ MAX_CONCURRENCY = 1024
 class SyncResult:
     """What a sync did or, after a dry run, would do.
 
-    ``uploaded``, ``skipped`` and ``deleted`` count keys; ``bytes`` are those uploaded. A dry run reads no local
+    ``uploaded``, ``restored`` (copied from a version that S3 still held), ``skipped`` and ``deleted`` count keys;
+    ``bytes`` are those uploaded. A dry run reads no local
     file, so it counts a key of which only a checksum can tell (no record of it) as uploaded.
     """
 
     uploaded: int
+    restored: int
     skipped: int
     deleted: int
     bytes: int
@@ -53,6 +56,7 @@ def sync(
     source: Path,
     objects: pa.Table | Path | str | None = None,
     record_path: Path | None = None,
+    history: Path | str | None = None,
     marker: str | None = None,
     options: ObjectOptions | None = None,
     delete: bool = True,
@@ -65,7 +69,8 @@ def sync(
     ``objects`` (key, size, sha256) says what is expected; without it, every file under ``source``. Uploads come
     first; what is not expected is deleted only after all of them succeeded. ``record_path`` is where the ETags of
     uploads are kept; it is read at the start and written while uploading, so that a sync that was killed goes on
-    where it was. ``marker`` is the key of an object that calls the destination complete: it is deleted before the
+    where it was. ``history`` is a Parquet file of earlier uploads (key, sha256, etag), for `versions.restore`.
+    ``marker`` is the key of an object that calls the destination complete: it is deleted before the
     first change.
 
     Raises InvalidObjects, InvalidOption, InvalidRecord and DeletionRefused before anything is changed;
@@ -78,7 +83,6 @@ def sync(
     todo = _plan(connection, target, expected, recorded, delete=delete)
     if delete:
         guard(todo, max_delete_fraction)
-    rows = pa.concat_tables([todo.upload.set_column(3, "etag", _nulls(todo.upload)), todo.compare])
     log.info(
         "%s: %d expected, %d listed; %d unchanged, %d to upload, %d to compare, %d to delete",
         target.uri,
@@ -90,13 +94,25 @@ def sync(
         todo.delete.num_rows,
     )
     if dry_run:
-        size = sum(rows["size"].to_pylist())
+        rows = pa.concat_tables([todo.upload, todo.compare])
         return SyncResult(
-            rows.num_rows, todo.skip.num_rows, todo.delete.num_rows, size, time.monotonic() - begun, dry_run=True
+            uploaded=rows.num_rows,
+            restored=0,
+            skipped=todo.skip.num_rows,
+            deleted=todo.delete.num_rows,
+            bytes=sum(rows["size"].to_pylist()),
+            seconds=time.monotonic() - begun,
+            dry_run=True,
         )
-    if marker and (rows.num_rows or todo.delete.num_rows):
+    if marker and (todo.upload.num_rows or todo.compare.num_rows or todo.delete.num_rows):
         connection.client.delete_object(Bucket=target.bucket, Key=marker)
-    watch = _Watch(connection, target, record_path, todo.skip.select(record.SCHEMA.names))
+    restored = record.empty()
+    if history is not None and todo.upload.num_rows:
+        restored = versions.restore(connection, target, todo.upload, pq.read_table(history, memory_map=False))
+    to_upload = versions.without(todo.upload, restored)
+    rows = pa.concat_tables([to_upload.set_column(3, "etag", _nulls(to_upload)), todo.compare])
+    proven = pa.concat_tables([todo.skip.select(record.SCHEMA.names).cast(record.SCHEMA), restored])
+    watch = _Watch(connection, target, record_path, proven)
     try:
         done = upload(
             connection,
@@ -112,6 +128,7 @@ def sync(
     deleted = delete_keys(connection, target, todo.delete["key"])
     return SyncResult(
         uploaded=done.uploaded,
+        restored=restored.num_rows,
         skipped=todo.skip.num_rows + done.unchanged,
         deleted=deleted,
         bytes=done.uploaded_bytes,

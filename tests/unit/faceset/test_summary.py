@@ -77,14 +77,14 @@ def test_the_log_names_no_identity(result: Result, caplog: pytest.LogCaptureFixt
 
 def test_an_earlier_runs_work_is_removed_and_this_runs_kept(result: Result) -> None:
     put(result.run.all_work / "earlier-run" / "manifest.parquet", b"")
-    summary.summarise(result.run, result.sealed, [], None)
+    assert summary.clean_up(result.run) == []
     assert list(result.run.all_work.iterdir()) == [result.run.work]
 
 
 def test_a_dry_run_foresees_what_a_sync_would_do() -> None:
-    selected = pa.table({"identity": ["a", "a", "b"], "path": ["a/1.jpg", "a/2.jpg", "b_face.png"], "size": [1, 2, 3]})
+    images = pa.table({"key": ["a/1.jpg", "a/2.jpg", "b/b_face.png"], "size": [1, 2, 3]})
     listing = pa.table({"key": ["a/1.jpg", "a/2.jpg", "c/1.jpg"], "size": [1, 9, 4]})
-    assert summary.foresee_sync(selected, listing) == {
+    assert summary.foresee_sync(images, listing) == {
         "upload_new": 1,
         "upload_changed": 1,
         "delete": 1,

@@ -1,0 +1,96 @@
+"""Bring back what a versioned bucket still holds: a copy inside S3 in the place of an upload."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from botocore.exceptions import ClientError
+
+from s3_sync import record
+
+if TYPE_CHECKING:
+    from s3_sync.connection import S3Connection
+    from s3_sync.target import S3Target
+
+log = logging.getLogger(__name__)
+
+VERSION = pa.schema([("key", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("version", pa.string())])
+
+
+def restore(
+    connection: S3Connection, target: S3Target, wanted: pa.Table, history: pa.Table, *, max_concurrency: int = 32
+) -> pa.Table:
+    """Copy old versions of ``wanted`` (key, size, sha256) into place; return those restored (``record.SCHEMA``).
+
+    ``history`` (key, sha256, etag) tells what ETag an earlier PUT of the same bytes returned: a version of that
+    key with that ETag and size has these bytes. Without versioning nothing is restored; what S3 refuses to copy is
+    left to be uploaded.
+    """
+    known = wanted.select(["key", "size", "sha256"]).join(
+        history.select(record.SCHEMA.names), keys=["key", "sha256"], join_type="inner"
+    )
+    if known.num_rows == 0 or not is_versioned(connection, target):
+        return record.empty()
+    held = list_versions(connection, target).group_by(["key", "size", "etag"]).aggregate([("version", "first")])
+    found = known.join(held, keys=["key", "size", "etag"], join_type="inner")
+    rows = zip(*(found[name].to_pylist() for name in ("key", "sha256", "version_first")), strict=True)
+    with ThreadPoolExecutor(max_concurrency) as pool:
+        done = pool.map(lambda row: (row[0], row[1], _copy(connection, target, row[0], row[2])), rows)
+        restored = [row for row in done if row[2] is not None]
+    log.info("%d of %d objects copied from versions that S3 still holds", len(restored), wanted.num_rows)
+    columns = zip(*restored, strict=True) if restored else ([], [], [])
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, record.SCHEMA, strict=True)]
+    return pa.table(arrays, schema=record.SCHEMA)
+
+
+def is_versioned(connection: S3Connection, target: S3Target) -> bool:
+    """Return whether the bucket keeps versions, or kept them once; False if the credentials may not ask."""
+    try:
+        answer = connection.client.get_bucket_versioning(Bucket=target.bucket)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] not in {403, 501}:
+            raise
+        log.info("the bucket's versioning cannot be read (s3:GetBucketVersioning): everything is uploaded")
+        return False
+    return answer.get("Status") in {"Enabled", "Suspended"}
+
+
+def list_versions(connection: S3Connection, target: S3Target) -> pa.Table:
+    """Return every version under ``target`` (schema VERSION), delete markers left out."""
+    pages = connection.client.get_paginator("list_object_versions").paginate(Bucket=target.bucket, Prefix=target.prefix)
+    start = len(target.prefix)
+    batches = []
+    for page in pages:
+        found = page.get("Versions", ())
+        columns = (
+            [item["Key"][start:] for item in found],
+            [item["Size"] for item in found],
+            [item["ETag"].strip('"') for item in found],
+            [item["VersionId"] for item in found],
+        )
+        batches.append(pa.record_batch(list(columns), schema=VERSION))
+    return pa.Table.from_batches(batches, schema=VERSION)
+
+
+def _copy(connection: S3Connection, target: S3Target, key: str, version: str) -> str | None:
+    full = target.key(key)
+    try:
+        answer = connection.client.copy_object(
+            Bucket=target.bucket,
+            Key=full,
+            CopySource={"Bucket": target.bucket, "Key": full, "VersionId": version},
+            **connection.encryption,
+        )
+    except ClientError:
+        return None
+    etag: str = answer["CopyObjectResult"]["ETag"].strip('"')
+    return etag
+
+
+def without(rows: pa.Table, restored: pa.Table) -> pa.Table:
+    """Return the rows whose key was not restored."""
+    return rows.filter(pc.invert(pc.is_in(rows["key"], value_set=restored["key"].combine_chunks())))
