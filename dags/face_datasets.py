@@ -103,7 +103,7 @@ def partitions_of(dataset: Dataset, params: run_params.RunParams, context: Any) 
         events = [event for events in context["triggering_asset_events"].values() for event in events]
         named = {(event.extra or {}).get("partition") for event in events}
         if wrong := [name for name in named if name is not None and not dataset.is_partition(str(name))]:
-            msg = f"an asset event names the partition {wrong[0]!r:.80}, which is not written as {dataset.partition_format}"
+            msg = f"an asset event names the partition {wrong[0]!r:.80}: write it as {dataset.partition_format}"
             raise AirflowFailException(msg)
         return None if None in named or not named else tuple(sorted(map(str, named)))
     if dag_run.run_type in {"scheduled", "backfill"}:

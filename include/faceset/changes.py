@@ -1,4 +1,4 @@
-"""What differs between two states of a dataset: the release before and the one after, or the one that a run would make."""
+"""What differs between two states: the release before, and the one after or the one that a run would make."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

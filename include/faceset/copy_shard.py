@@ -142,21 +142,13 @@ def copy_shard(run: Run, shard: int) -> Copied:
                 said = time.monotonic()
                 rate = len(rows) / (said - started)
                 log.info("%s of %s images, %.0f a second", f"{len(rows):,}", f"{selected.num_rows:,}", rate)
-    copied = pa.concat_tables([done, as_table(rows)])
+    copied = pa.concat_tables([done, tables.of_rows(rows, LEDGER)])
     tables.write(copied, run.copied(shard))
     files.remove_tree(staging)
     images_kept = kept(copied)
     identities = pc.count_distinct(images_kept["identity"]).as_py()
     rejected = copied.num_rows - images_kept.num_rows
     return Copied(shard, identities, images_kept.num_rows, rejected, len(opened), sum(opened))
-
-
-def as_table(rows: list[Row]) -> pa.Table:
-    """Verdicts as ledger rows (schema LEDGER)."""
-    columns = zip(*rows, strict=True) if rows else ([] for _ in LEDGER)
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, LEDGER, strict=True)], schema=LEDGER
-    )
 
 
 def copy_identity(
@@ -196,7 +188,7 @@ def copy_identity(
             verdicts.rows[index] = few._replace(outcome=Outcome.TOO_FEW_IMAGES.value, key=None, staged_mtime_ns=None)
             (staged / name).unlink(missing_ok=True)
         verdicts.names.clear()
-    place(run, staged, final, present, set(verdicts.names), before)
+    place(run, staged, present, set(verdicts.names), before)
     return verdicts, opened
 
 
@@ -334,12 +326,12 @@ def present_in(folder: Path) -> dict[str, os.stat_result]:
 def place(
     run: Run,
     staged: Path,
-    final: Path,
     present: dict[str, os.stat_result],
     wanted: set[str],
     before: removed.Before,
 ) -> None:
     """Bring the identity's folder of the output to exactly the `wanted` names."""
+    final = run.output / staged.name
     new = [entry.name for entry in staged.iterdir()]
     strays = present.keys() - wanted
     if new or strays:

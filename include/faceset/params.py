@@ -70,8 +70,8 @@ class RunParams(BaseModel):
     partition: str | None = Field(
         default=None,
         title="Partition",
-        description="The part to scan, such as 2026-05-01, of exports that arrive in parts. Empty: a scheduled run or a "
-        "backfill takes the part of its date; any other run, all parts that are there.",
+        description="The part to scan, such as 2026-05-01, of exports that arrive in parts. Empty: a scheduled run or "
+        "a backfill takes the part of its date; any other run, all parts that are there.",
     )
     release: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = Field(
         default=None,

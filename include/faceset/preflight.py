@@ -79,7 +79,7 @@ def _parts(run: Run) -> Iterator[str]:
             example = folder / export.part(run.dataset.partition(datetime.now(UTC)))
             yield f"export {export.name}: there is no part in {folder}; one of today would be {example}"
         if export.required and (absent := sorted(set(run.partitions or ()) - set(there))):
-            yield f"export {export.name}: the part {absent[0]} is required and is not there: {folder / export.part(absent[0])}"
+            yield f"export {export.name}: {folder / export.part(absent[0])} is not there, and its parts are required"
 
 
 def nothing_to_do(run: Run) -> str | None:
@@ -94,7 +94,7 @@ def nothing_to_do(run: Run) -> str | None:
     if run.dataset.publish == "latest" and parts.digests(run) != (release.read(last).parts if last else {}):
         return None
     wanted = ", ".join(run.partitions)
-    return f"part {wanted} is not there yet, in no export: nothing to do. Once it has come, trigger a run with this partition"
+    return f"part {wanted} is not there yet: nothing to do. Once it has come, trigger a run with this partition"
 
 
 def _release(run: Run) -> Iterator[str]:

@@ -169,7 +169,7 @@ def same_rule(run: Run) -> bool:
 
 
 def known_files(run: Run, shard: int) -> pa.Table:
-    """Ledger rows (schema LEDGER) of a shard whose bytes the last release knows and looked at as closely as this run."""
+    """Ledger rows of a shard whose bytes the last release knows, if it looked as closely as this run."""
     folder = last(run)
     if folder is None:
         return LEDGER.empty_table()

@@ -1,4 +1,4 @@
-"""What the output no longer holds but a kept release does: set aside by its SHA-256, so that a release can come back."""
+"""What the output no longer holds but a kept release does, set aside by SHA-256: so a release can come back."""
 
 import os
 import stat
@@ -52,7 +52,7 @@ def forget_unused(run: Run) -> None:
         return
     manifests = [folder / release.MANIFEST_FILE for folder in release.folders(run)]
     used = tables.read_all(manifests, pa.schema([("sha256", pa.binary(32))]), ["sha256"])["sha256"]
-    held = {name: bytes.fromhex(name) for name in os.listdir(run.removed)}
+    held = {path.name: bytes.fromhex(path.name) for path in run.removed.iterdir()}
     unused = pc.invert(pc.is_in(pa.array(held.values(), pa.binary(32)), value_set=used.combine_chunks()))
     for name in pa.array(held.keys(), pa.string()).filter(unused).to_pylist():
         (run.removed / name).unlink()

@@ -49,12 +49,12 @@ def restore_shard(run: Run, shard: int) -> Copied:
                 file.write(data)
             os.utime(staged / name, ns=(row.mtime_ns, row.staged_mtime_ns or row.mtime_ns))
         if not missing:
-            place(run, staged, final, present, set(rows), before)
+            place(run, staged, present, set(rows), before)
     if missing:
         msg = (
-            f"{len(missing):,} images of release {run.params.release} are no longer in the output, among what was set "
-            f"aside, or unchanged in their exports (such as {missing[0].name} of {missing[0].export}); bring the export "
-            "back, or roll back to another release"
+            f"{len(missing):,} images of release {run.params.release} are no longer in the output, among what was "
+            f"set aside, or unchanged in their exports (such as {missing[0].name} of {missing[0].export}); bring the "
+            "export back, or roll back to another release"
         )
         raise CopyError(msg)
     tables.write(selected, run.copied(shard))

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
-from include.faceset import names, parts, sharded
-from include.faceset.dataset import Export, FlatExport
+from include.faceset import names, parts, sharded, tables
+from include.faceset.dataset import Export, FlatExport, ImageFolderExport
 from include.faceset.ledger import SCANNED, Outcome
 from include.faceset.run import Run
 
@@ -40,7 +38,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Scanned:
-    """Counts of one scan; `files` = `images` + `rejected`. `parts` were scanned, `absent` is asked for but not there."""
+    """Counts of one scan; `files` = `images` + `rejected`. `absent` are the parts asked for that are not there."""
 
     export: str
     files: int
@@ -84,7 +82,7 @@ def _scan_folder(run: Run, export: Export, folder: Path, partition: str | None) 
         sharded.writing(run.manifest(export.name, partition), SCANNED, run.params.shards, note) as write,
         _gathered(write) as add,
     ):
-        for found in walk(folder, export, below):
+        for found in walk(folder, export, below):  # type: ignore[arg-type]
             if found.rejected is None and found.identity is not None:
                 shard = sharded.shard_of(found.identity, run.params.shards)
                 images += 1
@@ -102,9 +100,8 @@ def _scan_folder(run: Run, export: Export, folder: Path, partition: str | None) 
     return images, rejected
 
 
-def walk_flat(root: Path, export: Export, below: str = "") -> Iterator[Found]:
+def walk_flat(root: Path, export: FlatExport, below: str = "") -> Iterator[Found]:
     """Every entry of a flat folder, in the order of the directory; `below` comes before its path."""
-    assert isinstance(export, FlatExport)
     match = export.regex().fullmatch
     with _folder(root, follow=not below) as descriptor, os.scandir(descriptor) as entries:
         for entry in entries:
@@ -113,7 +110,7 @@ def walk_flat(root: Path, export: Export, below: str = "") -> Iterator[Found]:
             yield _found(entry, below + entry.name, identity)
 
 
-def walk_image_folder(root: Path, export: Export, below: str = "") -> Iterator[Found]:
+def walk_image_folder(root: Path, export: ImageFolderExport, below: str = "") -> Iterator[Found]:
     """Every entry of an image folder: what lies beside the identity folders, and what lies in them."""
     with _folder(root, follow=not below) as top, os.scandir(top) as entries:
         for entry in entries:
@@ -190,8 +187,7 @@ def _gathered(write: sharded.Add) -> Iterator[Callable[[int, tuple[object, ...]]
     def flush() -> None:
         nonlocal held
         for shard, rows in waiting.items():
-            columns = [pa.array(column, field.type) for column, field in zip(zip(*rows), SCANNED, strict=True)]  # noqa: B905
-            write(shard, pa.table(columns, schema=SCANNED))
+            write(shard, tables.of_rows(rows, SCANNED))
         waiting.clear()
         held = 0
 

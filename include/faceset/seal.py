@@ -5,7 +5,6 @@ identities that this leaves with too few images go with them.
 """
 
 import hashlib
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -115,7 +114,7 @@ def bring_to(run: Run, images: pa.Table) -> None:
     identities = pc.unique(images["identity"]).to_pylist()
     present = present_files(run.output, identities)
     surplus = present.filter(pc.invert(pc.is_in(present["key"], value_set=images["key"].combine_chunks())))
-    doomed = [run.output / name for name in set(os.listdir(run.output)) - set(identities)]
+    doomed = [run.output / name for name in {path.name for path in run.output.iterdir()} - set(identities)]
     for identity in pc.unique(surplus["identity"]).to_pylist():
         of_identity = images.filter(pc.equal(images["identity"], identity))
         wanted = {run.output / key for key in of_identity["key"].to_pylist()}

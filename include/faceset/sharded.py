@@ -40,17 +40,19 @@ def writing(path: Path, schema: pa.Schema, shards: int, note: dict[str, Any] | N
     """
     groups: list[int] = []
     path.parent.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
-    with files.replacing(path) as temporary:
-        with pq.ParquetWriter(temporary, schema, compression=tables.COMPRESSION) as writer:
+    with (
+        files.replacing(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression=tables.COMPRESSION) as writer,
+    ):
 
-            def add(shard: int, rows: pa.Table) -> None:
-                if rows.num_rows:
-                    groups.append(shard)
-                    writer.write_table(rows, row_group_size=rows.num_rows)
+        def add(shard: int, rows: pa.Table) -> None:
+            if rows.num_rows:
+                groups.append(shard)
+                writer.write_table(rows, row_group_size=rows.num_rows)
 
-            yield add
-            kept = {"shards": shards, "groups": groups, **(note or {})}
-            writer.add_key_value_metadata({_NOTE: json.dumps(kept)})
+        yield add
+        kept = {"shards": shards, "groups": groups, **(note or {})}
+        writer.add_key_value_metadata({_NOTE: json.dumps(kept)})
 
 
 def note(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Parquet in and out: zstd, written whole or not at all."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,3 +28,11 @@ def read_all(paths: Iterable[Path], schema: pa.Schema, columns: list[str] | None
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
     tables = [read(path, columns).cast(wanted) for path in paths]
     return pa.concat_tables(tables) if tables else wanted.empty_table()
+
+
+def of_rows(rows: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Table:
+    """A table of rows whose values come in the schema's order."""
+    columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )

@@ -34,7 +34,7 @@ PRESENT = pa.schema(
 
 
 def with_known(selected: pa.Table, known: pa.Table) -> pa.Table:
-    """Selected rows (schema MANIFEST) with what `known` (schema LEDGER) says of the same files; sorted, schema LEDGER."""
+    """Selected rows (schema MANIFEST) with what `known` (schema LEDGER) says of the same files: LEDGER, sorted."""
     joined = selected.join(known.drop_columns(["partition"]), keys=FILE, join_type="left outer")
     order = [("identity", "ascending"), ("export", "ascending"), ("path", "ascending")]
     return joined.select(LEDGER.names).cast(LEDGER).sort_by(order)
@@ -122,10 +122,7 @@ def present_files(output: Path, names: list[str]) -> pa.Table:
             continue
         except NotADirectoryError:  # also where a link lies in the folder's place
             found.append((name, name, -1, 0, 0))
-    columns = zip(*found, strict=True) if found else ([] for _ in PRESENT)
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, PRESENT, strict=True)], schema=PRESENT
-    )
+    return tables.of_rows(found, PRESENT)
 
 
 @contextmanager

@@ -36,8 +36,8 @@ class S3SyncOperator(BaseOperator):
       missing bucket end the task at once. The bucket is never created.
 
     The task fails with a list of the keys that failed; all others are done by then. Progress is logged every five
-    seconds. Returned (XCom) is a small dict: ``uploaded``, ``restored``, ``skipped``, ``deleted``, ``bytes``, ``seconds``,
-    ``dry_run``.
+    seconds. Returned (XCom) is a small dict: ``uploaded``, ``restored``, ``skipped``, ``deleted``, ``bytes``,
+    ``seconds``, ``dry_run``.
 
     **Permissions** (IAM): ``s3:ListBucket`` on the bucket; ``s3:PutObject``, ``s3:DeleteObject`` and
     ``s3:AbortMultipartUpload`` on the prefix; ``s3:PutObjectTagging`` with ``tags``; ``kms:GenerateDataKey`` and
@@ -69,7 +69,7 @@ class S3SyncOperator(BaseOperator):
     :param record: Path of the Parquet file in which the operator keeps, for each key, the SHA-256 sent and the ETag
         returned. It is bound to endpoint and destination. Without it, or if it is lost, unchanged files are
         recognised by MD5 where the ETag is one, and are uploaded again otherwise. (templated)
-    :param history: Path of a Parquet file with earlier uploads (``key``, ``sha256``, ``etag``), such as the objects that
+    :param history: Path of a Parquet file with earlier uploads (``key``, ``sha256``, ``etag``), such as what
         ``s3_sync.verify`` proved of an earlier state. If the bucket has versioning, what S3 still holds of them is
         copied inside S3 instead of uploaded; needs ``s3:GetBucketVersioning``, ``s3:ListBucketVersions`` and
         ``s3:GetObjectVersion``. (templated)

@@ -35,9 +35,9 @@ def restore(
     )
     if known.num_rows == 0 or not is_versioned(connection, target):
         return record.empty()
-    held = list_versions(connection, target).group_by(["key", "size", "etag"]).aggregate([("version", "first")])
+    held = list_versions(connection, target).group_by(["key", "size", "etag"]).aggregate([("version", "one")])
     found = known.join(held, keys=["key", "size", "etag"], join_type="inner")
-    rows = zip(*(found[name].to_pylist() for name in ("key", "sha256", "version_first")), strict=True)
+    rows = zip(*(found[name].to_pylist() for name in ("key", "sha256", "version_one")), strict=True)
     with ThreadPoolExecutor(max_concurrency) as pool:
         done = pool.map(lambda row: (row[0], row[1], _copy(connection, target, row[0], row[2])), rows)
         restored = [row for row in done if row[2] is not None]

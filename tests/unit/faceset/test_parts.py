@@ -127,7 +127,7 @@ def test_an_empty_part_is_an_error_and_what_is_known_of_it_stays(tmp_path: Path)
     first = make_run(dataset, "first")
     scan.scan(first, "faces_only")
     (tmp_path / "exports/weekly/2026-03-06/README").unlink()
-    with pytest.raises(ScanError, match="2026-03-06 is empty.*if the part is withdrawn, remove"):
+    with pytest.raises(ScanError, match=r"2026-03-06 is empty.*if the part is withdrawn, remove"):
         scan.scan(make_run(dataset, "second"), "faces_only")
     assert list(parts.known(first, dataset.exports[0])) == ["2026-03-06"]
 
@@ -146,7 +146,7 @@ def test_parts_of_another_declaration_are_not_mixed_in(tmp_path: Path) -> None:
     run_to_seal(make_run(make_dataset(tmp_path, [WEEKLY, BASE]), "before"))
     changed: dict[str, Any] = {**WEEKLY, "namespace": "own"}
     dataset = make_dataset(tmp_path, [changed, BASE])
-    with pytest.raises(PartsError, match="export faces_only: partition 2026-03-06 was scanned when .* otherwise"):
+    with pytest.raises(PartsError, match=r"export faces_only: partition 2026-03-06 was scanned when .* otherwise"):
         run_to_seal(make_run(dataset, "one", ("2026-03-13",)))
     run_to_seal(make_run(dataset, "all"))
 
