@@ -18,7 +18,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -130,6 +130,7 @@ class Stack:
     home: Path
     password_file: Path
     api: httpx.Client
+    environment: Mapping[str, str] = field(repr=False)
     components: list[Component]
     started: datetime
 
@@ -139,16 +140,25 @@ class Stack:
             component.check()
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any], *, timeout: float = START_TIMEOUT_S) -> Run:
-        """Start a run of the DAG with `conf` as its params, once Airflow has read the DAG's file.
+        """Start a run of the DAG with `conf` as its params, once Airflow has read the DAG's file, and unpause the DAG.
 
         Raises:
             StackError: the DAG's file cannot be imported, or there is no such DAG after `timeout` seconds.
             httpx.HTTPStatusError: Airflow refuses the run, for example because of `conf`.
         """
-        self.wait_for_dag(dag_id, timeout=timeout)
-        self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+        self.unpause(dag_id, timeout=timeout)
         answer = self._call("POST", f"/dags/{dag_id}/dagRuns", json={"conf": dict(conf), "logical_date": None})
         return Run(dag_id, answer["dag_run_id"])
+
+    def unpause(self, dag_id: str, *, timeout: float = START_TIMEOUT_S) -> None:
+        """Let runs of the DAG start, once Airflow has read its file. Raises StackError as `wait_for_dag` does."""
+        self.wait_for_dag(dag_id, timeout=timeout)
+        self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+
+    def runs(self, dag_id: str) -> dict[str, str]:
+        """Return the state of every run of the DAG, by run id, the earliest first."""
+        found = self._pages(f"/dags/{dag_id}/dagRuns", "dag_runs", order_by="id")
+        return {one["dag_run_id"]: one["state"] for one in found}
 
     def wait_for_dag(self, dag_id: str, *, timeout: float = START_TIMEOUT_S) -> None:
         """Wait until Airflow has read the DAG since it was started (what it remembers may be out of date).
@@ -230,6 +240,19 @@ class Stack:
         for one in self._pages("/dags/~/dagRuns", "dag_runs", state=["queued", "running"]):
             self._call("PATCH", f"/dags/{one['dag_id']}/dagRuns/{one['dag_run_id']}", json={"state": "failed"})
 
+    def command(self, *arguments: str) -> str:
+        """Run a command of Airflow's command line and return what it prints.
+
+        Raises:
+            StackError: it fails; with the end of what it printed.
+        """
+        result = subprocess.run(
+            [_airflow(), *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
+        )
+        if result.returncode:
+            raise StackError(f"airflow {' '.join(arguments)}: {(result.stdout + result.stderr)[-2000:]}")
+        return result.stdout
+
     def set_pools(self, pools: Path) -> None:
         entities = [{"name": name, **pool} for name, pool in json.loads(pools.read_text()).items()]
         create = {"action": "create", "entities": entities, "action_on_existence": "overwrite"}
@@ -307,7 +330,7 @@ def running(
         client = stops.enter_context(
             httpx.Client(base_url=f"{base_url}/api/v2", auth=login, timeout=30, trust_env=False)
         )
-        stack = Stack(base_url, home, home / "passwords.json", client, components, datetime.now(UTC))
+        stack = Stack(base_url, home, home / "passwords.json", client, everything, components, datetime.now(UTC))
 
         def start(name: str, *arguments: str) -> None:
             components.append(Component.start(name, [name, *arguments], everything, logs / f"{name}.log"))

@@ -45,8 +45,8 @@ def restore_shard(run: Run, shard: int) -> Copied:
                 missing.append(row)
                 continue
             read.append(row.size)
-            with (staged / name).open("xb", opener=lambda path, flags: os.open(path, flags, files.FILE_MODE)) as file:
-                file.write(data)
+            (staged / name).touch(mode=files.FILE_MODE, exist_ok=False)
+            (staged / name).write_bytes(data)
             os.utime(staged / name, ns=(row.mtime_ns, row.staged_mtime_ns or row.mtime_ns))
         if not missing:
             place(run, staged, present, set(rows), before)

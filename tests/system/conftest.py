@@ -51,10 +51,14 @@ class System:
 
 
 @pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    folder = tmp_path_factory.mktemp("system")
-    with (
-        seaweed.running(folder / "s3", [BUCKET]) as server,
-        stack.running(folder / "airflow", environment=storage.connection(server)) as airflow,
-    ):
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.S3Server]:
+    with seaweed.running(tmp_path_factory.mktemp("system") / "s3", [BUCKET]) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory, server: seaweed.S3Server) -> Iterator[System]:
+    """The project as it is; only what a test triggers runs."""
+    home = tmp_path_factory.mktemp("system") / "airflow"
+    with stack.running(home, environment=storage.connection(server)) as airflow:
         yield System(airflow, client(server, server.admin))
