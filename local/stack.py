@@ -374,6 +374,7 @@ def _settings(home: Path, dags: Path, base_url: str, *, service: bool) -> dict[s
         },
         "database": {
             "load_default_connections": "False",
+            "sql_alchemy_connect_args": "local.sqlite.CONNECT_ARGS",
             "sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}",
         },
         "logging": {"base_log_folder": str(home / "logs")},

@@ -20,9 +20,9 @@ class System:
     airflow: stack.Stack
     s3: Any
 
-    def run(self, **conf: Any) -> stack.Run:
-        """Trigger the reference DAG and wait until it is over."""
-        run = self.airflow.trigger("reidnet_v3", conf)
+    def run(self, dag_id: str = "reidnet_v3", **conf: Any) -> stack.Run:
+        """Trigger a DAG and wait until its run is over."""
+        run = self.airflow.trigger(dag_id, conf)
         self.airflow.wait(run, timeout=RUN_TIMEOUT_S)
         return run
 

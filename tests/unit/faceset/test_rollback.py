@@ -62,13 +62,13 @@ def test_bytes_that_are_nowhere_are_named(history: list[Result]) -> None:
     run = history[2].run
     for path in run.removed.iterdir():
         path.unlink()
-    with pytest.raises(CopyError, match="3 images of release .* are no longer"):
+    with pytest.raises(CopyError, match=r"3 images of release .* are no longer"):
         run_to_seal(make_run(run.dataset, "back", release=history[0].sealed.release_id, shards=1))
     assert release.last(run) == run.release(history[2].sealed.release_id)
 
 
 def test_a_release_that_is_not_kept_is_refused_at_once(history: list[Result]) -> None:
-    with pytest.raises(NotReadyError, match="release: release 0000000000000000 is not kept in .*; there are: "):
+    with pytest.raises(NotReadyError, match=r"release: release 0000000000000000 is not kept in .*; there are: "):
         run_to_seal(make_run(history[2].run.dataset, "back", release="0" * 16))
 
 
