@@ -5,6 +5,7 @@ what a dataset is, in its YAML file.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,11 @@ from airflow.sdk import (
     get_current_context,
     task,
 )
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+)
 
 from include.faceset import params as run_params
 from include.faceset.dataset import Dataset, DatasetError, find, load
@@ -32,6 +37,11 @@ from include.faceset.run import Run
 from s3_sync.operators import S3SyncOperator
 
 FOLDER = Path(__file__).parent.parent / "include" / "datasets"
+
+log = logging.getLogger(__name__)
+
+TURN = timedelta(seconds=10)
+"""How long a task is put off while another run works on the same output."""
 
 DISK = {"pool": "disk", "retries": 0}
 NETWORK = {
@@ -78,6 +88,28 @@ DATASETS: dict[str, Dataset] = {}
 
 
 def current_run() -> Run:
+    """The run that this task belongs to, once the output is its own; until then the task is put off."""
+    run = declared_run()
+    wait_for_turn(run)
+    return run
+
+
+def wait_for_turn(run: Run) -> None:
+    """Put the task off while another run works on the same output (a backfill starts several runs at once)."""
+    from include.faceset import owner
+
+    ti = get_current_context()["ti"]
+
+    def is_over(other: owner.Owner) -> bool:
+        # Counted, since asking for the state of a run that Airflow does not know is an error.
+        return not ti.get_dr_count(dag_id=other.dag_id, run_ids=[other.run_id], states=["queued", "running"])
+
+    if other := owner.take(run, is_over):
+        log.info("run %s of %s works on the same output: waiting for it", other.run_id, other.dag_id)
+        raise AirflowRescheduleException(datetime.now(UTC) + TURN)
+
+
+def declared_run() -> Run:
     """The run that this task belongs to; unknown or wrong params fail it at once."""
     context = get_current_context()
     dataset = DATASETS[context["dag"].dag_id]
@@ -130,7 +162,8 @@ def asset_of(dataset: Dataset) -> Asset:
 
 
 def skip_if_upload_skipped(context: Any) -> None:
-    """Hook for the sync operator, which knows nothing of this DAG's params."""
+    """Hook for the sync operator, which knows nothing of this DAG's params and runs."""
+    current_run()
     if context["params"]["skip_upload"]:
         msg = "skip_upload is set"
         raise AirflowSkipException(msg)
@@ -146,7 +179,7 @@ def preflight() -> None:
     from s3_sync.preflight import check_destination
     from s3_sync.target import S3Target
 
-    run = current_run()
+    run = declared_run()
     try:
         check(run)
         if not run.params.skip_upload:
@@ -154,6 +187,7 @@ def preflight() -> None:
             check_destination(connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id), target)
     except (NotReadyError, DestinationNotReady, InvalidTarget) as error:
         raise AirflowFailException(str(error)) from error
+    wait_for_turn(run)
     if why := nothing_to_do(run):
         raise AirflowSkipException(why)
 

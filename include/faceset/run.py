@@ -63,6 +63,11 @@ class Run:
         return self.work / "staging"
 
     @property
+    def owner(self) -> Path:
+        """Which run works on the output (see owner.py)."""
+        return self.releases / ".owner.json"
+
+    @property
     def removed(self) -> Path:
         return self.releases / "removed"
 

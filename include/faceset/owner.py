@@ -1,0 +1,42 @@
+"""Which run works on an output: one at a time, whoever started it.
+
+Airflow's `max_active_runs` does not bind a backfill, which starts ten runs at once. So every task of a run first
+takes the output for its run, and waits while another run has it that is not over. Nothing needs to be given back:
+a run that is over, or that Airflow does not know, has nothing any more.
+"""
+
+import fcntl
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from include.faceset import files
+from include.faceset.run import Run
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A run, by its two names in Airflow."""
+
+    dag_id: str
+    run_id: str
+
+
+def take(run: Run, is_over: Callable[[Owner], bool]) -> Owner | None:
+    """Take the output for a run; return the run that has it, if there is one and it `is_over` not. Takes it again."""
+    mine = Owner(run.dataset.name, run.run_id)
+    run.releases.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+    with run.owner.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        text = file.read()
+        try:
+            other = Owner(**json.loads(text))
+        except ValueError:  # new, or its writer was killed
+            other = mine
+        if other != mine and not is_over(other):
+            return other
+        if text != (now := json.dumps(asdict(mine))):
+            file.truncate(0)
+            file.write(now)
+    return None
