@@ -40,7 +40,7 @@ FOLDER = Path(__file__).parent.parent / "include" / "datasets"
 
 log = logging.getLogger(__name__)
 
-TURN = timedelta(seconds=10)
+TURN = timedelta(seconds=5)
 """How long a task is put off while another run works on the same output."""
 
 DISK = {"pool": "disk", "retries": 0}

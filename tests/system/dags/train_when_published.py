@@ -1,6 +1,7 @@
 """An example of a DAG downstream: it starts when the dataset `latest` was published and proven.
 
-The event's extra says what was published: release id, counts, and where it lies.
+The event's extra says what was published: release id, counts, and where it lies. Name the asset by both name and
+URI, as here: with `Asset.ref(name=…)` Airflow 3.3.2 starts the run too, but hands it no event.
 """
 
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 from airflow.sdk import Asset, dag, task
 
 
-@dag(schedule=[Asset.ref(name="latest")])
+PUBLISHED = Asset(name="latest", uri="s3://data-labeling.livereachmedia.com/latest/set/")
+
+
+@dag(schedule=[PUBLISHED])
 def train_when_published() -> None:
     @task
     def start_training(triggering_asset_events: Any = None) -> dict[str, Any]:
-        events = [event for events in triggering_asset_events.values() for event in events]
-        published: dict[str, Any] = events[-1].extra
+        published: dict[str, Any] = triggering_asset_events[PUBLISHED][-1].extra
         return {
             "download": published["destination"],
             "release": published["release"],
