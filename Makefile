@@ -22,7 +22,7 @@ override $(1) := $$(value $(1))
 export $(1)
 endif
 endef
-$(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE,$(eval $(call verbatim,$(name))))
+$(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE ARGS,$(eval $(call verbatim,$(name))))
 
 ##@ Use
 .PHONY: run
@@ -32,6 +32,14 @@ run: $(STAMP) ## Merge a drawn sample, or your data: SOURCE=/exports OUTPUT=/mer
 .PHONY: up
 up: $(STAMP) ## Airflow with its web UI and an S3 server, until Ctrl-C
 	@exec $(PY) -m local.up
+
+.PHONY: airflow
+airflow: $(STAMP) ## A command of Airflow's, for the one of `make up`: ARGS='backfill create --dag-id …'
+	@exec $(PY) -m local.cli
+
+.PHONY: releases
+releases: $(STAMP) ## The releases that are kept of a dataset: [DATASET=…] [OUTPUT=/merged]
+	@exec $(PY) -m local.history
 
 .PHONY: sample
 sample: $(STAMP) ## Draw a sample of faces into .local/sample (SCALE=1: as large as the reference run)
@@ -62,6 +70,10 @@ dags: $(STAMP) ## Tests of the DAGs as Airflow loads them
 .PHONY: system
 system: $(STAMP) ## The real DAG, a real scheduler, a real S3 server
 	@$(BIN)/pytest tests/system
+
+.PHONY: increment
+increment: $(STAMP) ## What a new part costs, next to a full run: [SCALE=0.05]
+	@exec $(PY) -m local.increment
 
 ##@ Maintain
 .PHONY: format
@@ -103,4 +115,4 @@ clean: ## Remove the virtual environment, all state and all caches (also the emb
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} \
 	    /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	    /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	    /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -52,7 +52,7 @@ def plan(environment: Mapping[str, str], state: Path) -> Plan:
     Raises:
         UsageError: anything is missing, unknown, given twice or of the wrong kind.
     """
-    chosen = _dataset(environment.get("DATASET") or DEFAULT_DATASET)
+    chosen = find_dataset(environment.get("DATASET") or DEFAULT_DATASET)
     conf = _params(environment.get("PARAMS") or "{}")
     for argument, param in PARAM_OF.items():
         if value := environment.get(argument):
@@ -75,7 +75,7 @@ def plan(environment: Mapping[str, str], state: Path) -> Plan:
     return Plan(chosen.name, conf, urlsplit(checked.destination).netloc, sample)
 
 
-def _dataset(name: str) -> Dataset:
+def find_dataset(name: str) -> Dataset:
     files = {path.stem: path for path in dataset.find(DATASETS)}
     if name not in files:
         raise UsageError(f"DATASET: there is no dataset {name!r} in {DATASETS}; there are: {', '.join(files)}")

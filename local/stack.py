@@ -102,7 +102,7 @@ class Component:
 
     @classmethod
     def start(cls, name: str, arguments: list[str], environment: Mapping[str, str], log: Path) -> Self:
-        command = [sys.executable, "-m", "local.leash", str(os.getpid()), _airflow(), *arguments]
+        command = [sys.executable, "-m", "local.leash", str(os.getpid()), airflow_command(), *arguments]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -247,7 +247,7 @@ class Stack:
             StackError: it fails; with the end of what it printed.
         """
         result = subprocess.run(
-            [_airflow(), *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
+            [airflow_command(), *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
         )
         if result.returncode:
             raise StackError(f"airflow {' '.join(arguments)}: {(result.stdout + result.stderr)[-2000:]}")
@@ -320,7 +320,7 @@ def running(
         password = _kept(home / "passwords.json", lambda: json.dumps({USER: secrets.token_urlsafe(16)}))
         everything = {
             **os.environ,
-            **_settings(home, dags, base_url, service=service),
+            **settings(home, dags, base_url, service=service),
             **(environment or {}),
         }
         _migrate(home, everything)
@@ -348,10 +348,10 @@ def running(
         yield stack
 
 
-def _settings(home: Path, dags: Path, base_url: str, *, service: bool) -> dict[str, str]:
+def settings(home: Path, dags: Path, base_url: str = "http://localhost", *, service: bool = False) -> dict[str, str]:
     """Return Airflow's configuration as environment variables; they win over any airflow.cfg."""
     no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY", os.environ.get("no_proxy")), HOST, "localhost"]))
-    settings = {
+    sections = {
         "api": {"base_url": base_url, "secret_key": secrets.token_urlsafe(32)},
         "api_auth": {"jwt_secret": secrets.token_urlsafe(64)},
         "core": {
@@ -391,7 +391,7 @@ def _settings(home: Path, dags: Path, base_url: str, *, service: bool) -> dict[s
         "no_proxy": no_proxy,
         **{
             f"AIRFLOW__{section.upper()}__{name.upper()}": value
-            for section, values in settings.items()
+            for section, values in sections.items()
             for name, value in values.items()
         },
     }
@@ -456,7 +456,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _airflow() -> str:
+def airflow_command() -> str:
     return str(Path(sys.executable).with_name("airflow"))
 
 

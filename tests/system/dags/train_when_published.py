@@ -8,7 +8,6 @@ from typing import Any
 
 from airflow.sdk import Asset, dag, task
 
-
 PUBLISHED = Asset(name="latest", uri="s3://data-labeling.livereachmedia.com/latest/set/")
 
 
