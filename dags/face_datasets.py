@@ -80,6 +80,13 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | sync | it would delete more than `max_delete_fraction` | look why; if it is right, trigger with a higher limit |
 | verify | somebody else wrote to the prefix | clear from `sync` on |
 
+**Parts**: of exports that arrive in parts, a scheduled or backfilled run takes the part of its date, an asset event the
+one that it names; any other run takes all that are there, or the one given as `partition`. A part that is not there is
+skipped: when it has come, trigger with `partition`. A task that is put off again and again waits for another run that
+works on the same output.
+
+**Roll back**: trigger with `release`, the id of a kept release (folders in `<output>.releases/`).
+
 While `latest.json` is missing in the bucket, do not train from it: a run is changing it, or broke off.
 """
 

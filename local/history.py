@@ -39,10 +39,7 @@ def main() -> int:
     run = asked_for(os.environ)
     print(f"Releases in {run.releases}")
     print("\n".join(lines(run)))
-    print(
-        '\nTo publish one of them again: PARAMS=\'{"release": "…"}\' with the arguments of its `make run`, or the field'
-    )
-    print("Release of the trigger form.")
+    print("\nTo publish one of them again, trigger a run with its id as the param `release`.")
     return 0
 
 

@@ -145,12 +145,13 @@ def test_backfills_in_any_order_end_in_the_same_release(project: Project) -> Non
         "num_image": first["images"],
     }
 
-    # Once more over all: nothing is read, nothing uploaded.
+    # Once more over all: the last run publishes again, or has nothing to do if its week has no part; nothing is sent.
     assert set(project.backfill("latest", "--reprocess-behavior", "completed")) == {"success"}
     assert project.latest("latest") == first
     backfilled = [stack.Run("latest", run_id) for run_id in airflow.runs("latest") if run_id.startswith("backfill")]
-    (last,) = [run for run in backfilled if system.states(run)["verify"] == {"success"}]
-    assert airflow.xcom(last, "sync")["uploaded"] == 0
+    again = [run for run in backfilled if system.states(run)["verify"] == {"success"}]
+    assert len(again) <= 1
+    assert [airflow.xcom(run, "sync")["uploaded"] for run in again] == [0] * len(again)
 
 
 def test_by_hand_with_a_partition_without_and_rolled_back(project: Project) -> None:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from include.faceset import dataset
+from tests.unit.faceset.pipeline import make_dataset
 
 DATASETS = Path(__file__).parents[3] / "include" / "datasets"
 
@@ -46,6 +47,19 @@ def test_the_published_schema_is_the_models_and_accepts_every_dataset_file() -> 
         ({"exports": [{"name": "a", "layout": "flat", "pattern": "face.png"}]}, "exports.0.pattern: .*exactly once"),
         ({"exports": [{"name": "a", "layout": "image_folder"}] * 2}, "the name 'a' is used twice"),
         ({"training": {"gpu": 8}}, "bad.yaml: training.gpu: .*allowed here: .*gpus"),
+        ({"schedule": "every friday"}, "bad.yaml: schedule: .*no cron expression and none of @daily"),
+        ({"schedule": "@once"}, "bad.yaml: schedule: "),
+        ({"partition_format": "%d %B"}, "bad.yaml: partition_format: .*must name year, month and day"),
+        ({"partition_format": "%Y/%m/%d"}, "bad.yaml: partition_format: "),
+        ({"publish": "never"}, "bad.yaml: publish: "),
+        (
+            {"exports": [{"name": "a", "layout": "image_folder", "root": "{partition}/{partition}"}]},
+            "exports.0.root: .*partition. once",
+        ),
+        (
+            {"exports": [{"name": "a", "layout": "image_folder", "root": "a/{date}"}]},
+            "exports.0.root: .*no other braces",
+        ),
         ({"name": "other"}, "bad.yaml: name: .*remove the field"),
     ],
 )
@@ -87,3 +101,37 @@ def test_the_pattern_of_a_flat_export_gives_the_identity(pattern: str, name: str
     export = dataset.FlatExport(name="a", layout="flat", pattern=pattern)
     matched = export.regex().fullmatch(name)
     assert (matched["identity"] if matched else None) == identity
+
+
+@pytest.mark.parametrize(
+    ("root", "folder", "part"),
+    [
+        (None, "/source/a", ""),
+        ("faces", "/source/faces", ""),
+        ("faces/{partition}", "/source/faces", "2026-05-01"),
+        ("{partition}", "/source", "2026-05-01"),
+        ("faces/dt={partition}/images", "/source/faces", "dt=2026-05-01/images"),
+        ("/mnt/{partition}/faces", "/mnt", "2026-05-01/faces"),
+        ("/{partition}", "/", "2026-05-01"),
+    ],
+)
+def test_the_root_of_an_export_splits_where_its_parts_begin(root: str | None, folder: str, part: str) -> None:
+    export = dataset.ImageFolderExport(name="a", layout="image_folder", root=root)
+    assert str(export.folder(Path("/source"))) == folder
+    assert export.part("2026-05-01") == part
+    assert export.dated == bool(part)
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "right"),
+    [
+        ("%Y-%m-%d", "2026-05-01", True),
+        ("%Y-%m-%d", "2026-5-1", False),
+        ("%Y-%m-%d", "2026-05-01.partial", False),
+        ("%Y-%m-%d", "2026-02-30", False),
+        ("%Y%m%dT%H", "20260501T07", True),
+        ("%Y%m%dT%H", "../20260501T07", False),
+    ],
+)
+def test_a_part_has_exactly_one_name(tmp_path: Path, form: str, name: str, right: bool) -> None:
+    assert make_dataset(tmp_path, partition_format=form).is_partition(name) == right

@@ -46,3 +46,22 @@ def test_every_param_explains_itself_in_the_form() -> None:
         assert schema["title"], name
         assert len(schema["description"]) > 20, name
         assert "type" in schema, name
+
+
+@pytest.mark.parametrize(
+    ("export", "partition", "message"),
+    [
+        ({}, "2026-05-01", "no export of this dataset arrives in parts"),
+        ({"root": "a/{partition}"}, "05/01/2026", "is no part's name; write it as 2026-05-01"),
+        ({"root": "a/{partition}"}, "../2026-05-01", "is no part's name"),
+    ],
+)
+def test_a_partition_must_be_one(tmp_path: Path, export: dict[str, str], partition: str, message: str) -> None:
+    dataset = make_dataset(tmp_path, [{"name": "a", "layout": "image_folder", **export}])
+    with pytest.raises(params.ParamsError, match=message):
+        params.check({"partition": partition}, dataset)
+
+
+def test_a_release_is_named_by_its_id(tmp_path: Path) -> None:
+    with pytest.raises(params.ParamsError, match="param 'release'"):
+        params.check({"release": "../../etc"}, make_dataset(tmp_path))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from include.faceset import preflight
+from include.faceset import preflight, scan
 from include.faceset.preflight import NotReadyError
-from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put
+from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 
 
 def test_a_good_run_passes_and_nothing_is_written(tmp_path: Path) -> None:
@@ -54,3 +54,34 @@ def test_a_copy_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotReadyError, match=r"needs up to .* GB .* make room"):
         preflight.check_room(make_run(make_dataset(tmp_path, [TREE])), images=10, size=1 << 60)
     preflight.check_room(make_run(make_dataset(tmp_path, [TREE]), link_mode="hardlink"), images=10, size=1 << 60)
+
+
+def test_a_part_that_is_not_there_skips_the_run_or_fails_it_where_it_is_required(tmp_path: Path) -> None:
+    weekly = {**TREE, "root": "weekly/{partition}"}
+    put(tmp_path / "exports/weekly/2026-05-01/anna/1.jpg", face(1))
+    run = make_run(make_dataset(tmp_path, [weekly]), partitions=("2026-05-08",))
+    preflight.preflight(run)
+    assert "part 2026-05-08 is not there yet" in str(preflight.nothing_to_do(run))
+    here = make_run(make_dataset(tmp_path, [weekly]), partitions=("2026-05-01",))
+    assert preflight.nothing_to_do(here) is None
+    required = make_dataset(tmp_path, [{**weekly, "required": True}])
+    with pytest.raises(NotReadyError, match=r"weekly/2026-05-08 is not there, and its parts are required"):
+        preflight.preflight(make_run(required, partitions=("2026-05-08",)))
+
+
+def test_the_last_run_of_a_backfill_builds_though_its_own_part_is_missing(tmp_path: Path) -> None:
+    """With `publish: latest` the runs before it only scanned."""
+    for number in range(2):
+        put(tmp_path / f"exports/weekly/2026-05-01/anna/{number}.jpg", face(number))
+    dataset = make_dataset(tmp_path, [{**TREE, "root": "weekly/{partition}"}], publish="latest")
+    scan.scan(make_run(dataset, "first", ("2026-05-01",)), "training_data")
+    last = make_run(dataset, "last", ("2026-05-08",))
+    assert preflight.nothing_to_do(last) is None
+    assert run_to_seal(last).sealed.images == 2
+    assert preflight.nothing_to_do(make_run(dataset, "later", ("2026-05-08",))) is not None
+
+
+def test_a_folder_for_parts_that_holds_none_is_told(tmp_path: Path) -> None:
+    put(tmp_path / "exports/weekly/anna/1.jpg", face(1))
+    with pytest.raises(NotReadyError, match=r"there is no part in .*; one of today would be .*/weekly/20"):
+        preflight.preflight(make_run(make_dataset(tmp_path, [{**TREE, "root": "weekly/{partition}"}])))
