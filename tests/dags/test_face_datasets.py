@@ -91,3 +91,26 @@ print(sorted({{"pyarrow", "obstore", "PIL", "numpy", "include.faceset.scan"}} & 
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_a_dataset_has_its_cadence_its_assets_both_or_neither(project: Path) -> None:
+    declared = yaml.safe_load((ROOT / "include/datasets/reidnet_v3.yaml").read_text())
+    cadence, assets = {"schedule": "0 0 * * FRI"}, {"triggered_by": ["faces-landed", "more-landed"]}
+    for name, changes in {"cadence": cadence, "assets": assets, "both": cadence | assets, "neither": {}}.items():
+        (project / f"include/datasets/{name}.yaml").write_text(yaml.safe_dump(declared | changes))
+    printed = load(
+        project,
+        """
+from airflow.serialization.serialized_objects import DagSerialization
+assert bag.import_errors == {}, bag.import_errors
+for name in ("cadence", "assets", "both", "neither"):
+    timetable = DagSerialization.from_dict(DagSerialization.to_dict(bag.dags[name])).timetable
+    print(name, type(timetable).__name__, timetable.periodic, timetable.summary)
+""",
+    )
+    assert printed.strip().splitlines()[-4:] == [
+        "cadence CronTriggerTimetable True 0 0 * * FRI",
+        "assets AssetTriggeredTimetable False Asset",
+        "both AssetOrTimeSchedule True Asset or 0 0 * * FRI",
+        "neither NullTimetable False None",
+    ]
