@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from include.faceset import names, parts, sharded, tables
+import pyarrow as pa
+
+from include.faceset import names, parts, sharded
 from include.faceset.dataset import Export, FlatExport, ImageFolderExport
 from include.faceset.ledger import SCANNED, Outcome
 from include.faceset.run import Run
@@ -181,19 +183,24 @@ def _explained(export: str, root: Path) -> Iterator[None]:
 @contextmanager
 def _gathered(write: sharded.Add) -> Iterator[Callable[[int, tuple[object, ...]], None]]:
     """Give a function that adds a row to a shard; rows are written as memory fills."""
-    waiting: dict[int, list[tuple[object, ...]]] = {}
+    # By column: a tuple a row would have Python's garbage collector look at all rows again and again.
+    waiting: dict[int, list[list[object]]] = {}
     held = 0
 
     def flush() -> None:
         nonlocal held
-        for shard, rows in waiting.items():
-            write(shard, tables.of_rows(rows, SCANNED))
+        for shard, columns in waiting.items():
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, SCANNED, strict=True)]
+            write(shard, pa.table(arrays, schema=SCANNED))
         waiting.clear()
         held = 0
 
     def add(shard: int, row: tuple[object, ...]) -> None:
         nonlocal held
-        waiting.setdefault(shard, []).append(row)
+        if shard not in waiting:
+            waiting[shard] = [[] for _ in SCANNED]
+        for column, value in zip(waiting[shard], row, strict=True):
+            column.append(value)
         held += 1
         if held >= ROWS_IN_MEMORY:
             flush()
