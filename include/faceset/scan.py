@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
-from include.faceset import names, parts, sharded
+from include.faceset import names, parts, sharded, tables
 from include.faceset.dataset import Export, FlatExport, ImageFolderExport
 from include.faceset.ledger import SCANNED, Outcome
 from include.faceset.run import Run
@@ -183,24 +181,19 @@ def _explained(export: str, root: Path) -> Iterator[None]:
 @contextmanager
 def _gathered(write: sharded.Add) -> Iterator[Callable[[int, tuple[object, ...]], None]]:
     """Give a function that adds a row to a shard; rows are written as memory fills."""
-    # By column: a tuple a row would have Python's garbage collector look at all rows again and again.
-    waiting: dict[int, list[list[object]]] = {}
+    waiting: dict[int, list[tuple[object, ...]]] = {}
     held = 0
 
     def flush() -> None:
         nonlocal held
-        for shard, columns in waiting.items():
-            arrays = [pa.array(column, field.type) for column, field in zip(columns, SCANNED, strict=True)]
-            write(shard, pa.table(arrays, schema=SCANNED))
+        for shard, rows in waiting.items():
+            write(shard, tables.of_rows(rows, SCANNED))
         waiting.clear()
         held = 0
 
     def add(shard: int, row: tuple[object, ...]) -> None:
         nonlocal held
-        if shard not in waiting:
-            waiting[shard] = [[] for _ in SCANNED]
-        for column, value in zip(waiting[shard], row, strict=True):
-            column.append(value)
+        waiting.setdefault(shard, []).append(row)
         held += 1
         if held >= ROWS_IN_MEMORY:
             flush()

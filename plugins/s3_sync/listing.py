@@ -94,15 +94,11 @@ def _take_contents(response_dict: dict[str, Any], customized_response_dict: dict
         return
     # Keys come URL-encoded (botocore asks for it), because XML cannot carry every character that a key may have.
     encoded = root.findtext(f"{namespace}EncodingType") == "url"
-    names = [f"{namespace}{name}" for name in ("Key", "Size", "ETag")]
-    rows, others = [], []
-    for child in root:
-        if child.tag != f"{namespace}Contents":
-            others.append(child)
-            continue
-        values = {item.tag: item.text or "" for item in child}
-        key, size, etag = (values[name] for name in names)
+    rows = []
+    for item in root.findall(f"{namespace}Contents"):
+        key = item.findtext(f"{namespace}Key", "")
+        size, etag = item.findtext(f"{namespace}Size", ""), item.findtext(f"{namespace}ETag", "")
         rows.append((unquote_plus(key) if encoded else key, int(size), etag.strip('"')))
-    root[:] = others
+    root[:] = [child for child in root if child.tag != f"{namespace}Contents"]
     response_dict["body"] = ET.tostring(root)
     customized_response_dict[ROWS] = rows
