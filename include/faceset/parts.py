@@ -95,9 +95,9 @@ def counts(run: Run) -> dict[str, int]:
 def digests(run: Run) -> dict[str, dict[str, str]]:
     """Digest of the manifest of each known part, by export and partition: what tells one state from another."""
     return {
-        export.name: {name: _digest(path) for name, path in known(run, export).items()}
+        export.name: {name: _digest(path) for name, path in parts.items()}
         for export in run.dataset.exports
-        if export.dated
+        if export.dated and (parts := known(run, export))
     }
 
 

@@ -74,6 +74,7 @@ def test_the_last_run_of_a_backfill_builds_though_its_own_part_is_missing(tmp_pa
     for number in range(2):
         put(tmp_path / f"exports/weekly/2026-05-01/anna/{number}.jpg", face(number))
     dataset = make_dataset(tmp_path, [{**TREE, "root": "weekly/{partition}"}], publish="latest")
+    assert preflight.nothing_to_do(make_run(dataset, "early", ("2026-04-24",))) is not None
     scan.scan(make_run(dataset, "first", ("2026-05-01",)), "training_data")
     last = make_run(dataset, "last", ("2026-05-08",))
     assert preflight.nothing_to_do(last) is None
