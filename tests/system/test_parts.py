@@ -24,7 +24,7 @@ from tests.unit.faceset.pipeline import face, put
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
-WEEKS = int(os.environ.get("WEEKS", "4"))
+WEEKS = int(os.environ.get("WEEKS", "3"))
 FRIDAYS = [date(2025, 1, 3) + timedelta(weeks=week) for week in range(WEEKS)]
 TIMEOUT_S = 120 + 15 * WEEKS
 
