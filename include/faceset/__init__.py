@@ -4,14 +4,18 @@ The story, in the order in which a file of an export meets it::
 
     dataset, params   what a user declares, and what a run may change
     preflight         cheap refusals before any work
-    scan              export   -> manifest/export=E/shard=K.parquet
+    owner             one run at a time works on an output
+    scan, parts       export   -> manifest; of an export in parts, a manifest for each part, which stays
     filter_manifest   manifest -> selected/shard=K.parquet
     copy_shard        selected -> files in the merged dataset, copied/shard=K.parquet
+    restore_shard     the same, where a run rolls back to a kept release
     seal              copied   -> the release: manifest, ledger, class index, release id
     render_config     release  -> <dataset>_imagefolder.py for the trainer
-    summary           release  -> SUMMARY.md and summary.json
+    summary, changes  release  -> SUMMARY.md and summary.json, compared with the release before
 
-Below them: ``run`` (where a run keeps its things), ``ledger`` (one row a file, one outcome a row),
-``names`` (what may be called what), ``images`` (what an image file is), ``tables`` (Parquet in and
-out), ``files`` (atomic writes). Nothing here knows Airflow or S3.
+Below them: ``run`` (where a run keeps its things), ``release`` (what is kept of a sealed one),
+``ledger`` (one row a file, one outcome a row), ``unchanged`` (what need not be looked at again),
+``removed`` (bytes that only an older release holds), ``names`` (what may be called what), ``images``
+(what an image file is), ``tables`` and ``sharded`` (Parquet in and out), ``files`` (atomic writes).
+Nothing here knows Airflow or S3.
 """

@@ -17,7 +17,7 @@ CRUMBS = [
     {"task_id": "copy_shard", "map_index": 1, "state": "success", "duration": 3.0},
     {"task_id": "seal", "map_index": -1, "state": "success", "duration": 1.0},
 ]
-SYNC = {"uploaded": 5, "skipped": 0, "deleted": 0, "bytes": 12345}
+SYNC = {"uploaded": 5, "restored": 0, "skipped": 0, "deleted": 0, "bytes": 12345}
 
 
 @pytest.fixture
@@ -99,3 +99,23 @@ def test_nothing_in_a_name_ends_its_code_span(name: str) -> None:
     assert span.startswith(fence)
     assert span.endswith(fence)
     assert fence not in name
+
+
+def test_a_person_reads_what_differs_from_the_release_before(result: Result, tmp_path: Path) -> None:
+    before = summary.summarise(result.run, result.sealed, [], SYNC)
+    assert before["changes"] is None
+    for number in range(2):
+        put(tmp_path / f"exports/training_data/amy/{number}.jpg", face(50 + number))
+    after = run_to_seal(make_run(result.run.dataset, "manual__2"))
+    facts = summary.summarise(after.run, after.sealed, [], SYNC)
+    assert facts["before"] == result.sealed.release_id
+    text = (after.run.release(after.sealed.release_id) / "SUMMARY.md").read_text()
+    assert f"## Compared with release {result.sealed.release_id}" in text
+    assert "| identities | 1 | 0 | |" in text
+    assert "| images | 2 | 0 | 0 |" in text
+    assert "2 class indices moved: a model trained on the release before does not fit" in text
+    assert "| num_classes | 2 | 3 |" in text
+
+    same = run_to_seal(make_run(result.run.dataset, "manual__3"))
+    summary.summarise(same.run, same.sealed, [], SYNC)
+    assert "Nothing differs." in (same.run.release(same.sealed.release_id) / "SUMMARY.md").read_text()
