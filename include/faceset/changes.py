@@ -49,6 +49,7 @@ class Changes:
 
     @property
     def none(self) -> bool:
+        """Whether nothing differs."""
         return not (self.images_added or self.images_removed or self.images_changed or self.values)
 
 

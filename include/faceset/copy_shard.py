@@ -125,10 +125,7 @@ def copy_shard(run: Run, shard: int) -> Copied:
         done = unchanged.settled(run, selected, known)
         settled = pc.unique(done["identity"])
         selected = selected.filter(pc.invert(pc.is_in(selected["identity"], value_set=settled)))
-    staging = run.staging / f"shard={shard:03d}"
-    files.remove_tree(staging)
-    staging.mkdir(mode=files.FOLDER_MODE, parents=True)
-    run.output.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+    staging = empty_staging(run, shard)
     before = removed.before(known.filter(pc.is_in(known["identity"], value_set=pc.unique(selected["identity"]))))
     rows: list[Row] = []
     opened: list[int] = []
@@ -149,6 +146,15 @@ def copy_shard(run: Run, shard: int) -> Copied:
     identities = pc.count_distinct(images_kept["identity"]).as_py()
     rejected = copied.num_rows - images_kept.num_rows
     return Copied(shard, identities, images_kept.num_rows, rejected, len(opened), sum(opened))
+
+
+def empty_staging(run: Run, shard: int) -> Path:
+    """The shard's folder for new files, with nothing in it of an earlier try; the output is there too."""
+    staging = run.staging / f"shard={shard:03d}"
+    files.remove_tree(staging)
+    staging.mkdir(mode=files.FOLDER_MODE, parents=True)
+    run.output.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+    return staging
 
 
 def copy_identity(

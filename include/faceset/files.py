@@ -33,22 +33,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-@contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder beside `folder`; on success it takes `folder`'s place, with all that is in it."""
-    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    remove_tree(building)
-    building.mkdir(mode=FOLDER_MODE, parents=True)
-    try:
-        yield building
-        sync_folder(building)
-        remove_tree(folder)
-        building.rename(folder)
-        sync_folder(folder.parent)
-    finally:
-        remove_tree(building)
-
-
 def remove_tree(folder: Path) -> None:
     """Remove a folder and all in it; no folder, nothing to do. Links in it are removed, never followed."""
     try:

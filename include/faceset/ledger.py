@@ -3,6 +3,7 @@
 Every Parquet file between scan and release has these columns; a step fills in what it has learned.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import pyarrow as pa
@@ -84,15 +85,9 @@ def rejected(manifest: pa.Table, outcome: Outcome) -> pa.Table:
     return as_ledger(columns, manifest.num_rows)
 
 
-def as_ledger(columns: dict[str, pa.Array | pa.ChunkedArray | list[object]], rows: int) -> pa.Table:
+def as_ledger(columns: Mapping[str, pa.Array | pa.ChunkedArray], rows: int) -> pa.Table:
     """A table of the ledger's schema; the columns not given are null."""
-    arrays = [
-        pa.array(columns[field.name], field.type)
-        if isinstance(columns.get(field.name), list)
-        else columns.get(field.name, pa.nulls(rows, field.type))
-        for field in LEDGER
-    ]
-    return pa.table(arrays, schema=LEDGER)
+    return pa.table([columns.get(field.name, pa.nulls(rows, field.type)) for field in LEDGER], schema=LEDGER)
 
 
 def kept(ledger: pa.Table) -> pa.Table:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from include.faceset import sharded
 from include.faceset.dataset import PARTITION, Export
-from include.faceset.ledger import LEDGER, MANIFEST, SCANNED
+from include.faceset.ledger import MANIFEST, SCANNED, as_ledger
 from include.faceset.run import Run
 
 _FILE = re.compile(r"partition=(?P<partition>.+)\.parquet")
@@ -80,8 +80,7 @@ def images(run: Run, shard: int) -> pa.Table:
 def rejected(run: Run) -> pa.Table:
     """Ledger rows (schema LEDGER) of the files that the scans settled."""
     found = _union(run, sharded.NO_SHARD)
-    nulls = [pa.nulls(found.num_rows, field.type) for field in LEDGER if field.name not in SCANNED.names]
-    return pa.table([*found.columns, *nulls], names=[*SCANNED.names, *LEDGER.names[len(SCANNED) :]]).cast(LEDGER)
+    return as_ledger(dict(zip(found.column_names, found.columns, strict=True)), found.num_rows)
 
 
 def counts(run: Run) -> dict[str, int]:

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from include.faceset import files, release, removed, tables
-from include.faceset.copy_shard import Copied, CopyError, Row, place, present_in, rows_of
+from include.faceset.copy_shard import Copied, CopyError, Row, empty_staging, place, present_in, rows_of
 from include.faceset.run import Run
 
 
@@ -22,10 +22,7 @@ def restore_shard(run: Run, shard: int) -> Copied:
     """
     selected = tables.read(run.selected(shard))
     before = removed.before(release.known_files(run, shard))
-    staging = run.staging / f"shard={shard:03d}"
-    files.remove_tree(staging)
-    staging.mkdir(mode=files.FOLDER_MODE, parents=True)
-    run.output.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+    staging = empty_staging(run, shard)
     roots = {export.name: export.folder(Path(run.params.local_source)) for export in run.dataset.exports}
     read: list[int] = []
     missing: list[Row] = []

@@ -61,16 +61,14 @@ def note(path: Path) -> dict[str, Any]:
     return found
 
 
-def read(path: Path, shard: int, shards: int, columns: list[str] | None = None) -> pa.Table:
-    """The rows of one of `shards` shards, however many the file was written with; columns as in the file."""
+def read(path: Path, shard: int, shards: int) -> pa.Table:
+    """The rows of one of `shards` shards, however many the file was written with."""
     file = pq.ParquetFile(path)
     kept = json.loads(file.metadata.metadata[_NOTE.encode()])
     if kept["shards"] == shards or shard == NO_SHARD:
-        return file.read_row_groups([group for group, of in enumerate(kept["groups"]) if of == shard], columns)
+        return file.read_row_groups([group for group, of in enumerate(kept["groups"]) if of == shard])
     with_identity = [group for group, of in enumerate(kept["groups"]) if of != NO_SHARD]
-    wanted = None if columns is None else [*columns, "identity"]
-    rows = of_shard(file.read_row_groups(with_identity, wanted), shard, shards)
-    return rows if columns is None else rows.select(columns)
+    return of_shard(file.read_row_groups(with_identity), shard, shards)
 
 
 def of_shard(rows: pa.Table, shard: int, shards: int) -> pa.Table:

@@ -229,7 +229,8 @@ def _changes(run: Run, before: Path, after: changes.State) -> dict[str, Any]:
     except FileNotFoundError:  # its run broke off before its summary
         values = dict(after.values)
     earlier = changes.of_ledger(tables.read(before / release.LEDGER_FILE, columns), values)
-    return asdict(changes.compare(earlier, after))
+    found = changes.compare(earlier, after)
+    return {**asdict(found), "none": found.none}
 
 
 def _values(run: Run, config: Mapping[str, Any], plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
