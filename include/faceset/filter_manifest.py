@@ -5,8 +5,10 @@ what is left once the bytes are known.
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +18,8 @@ from include.faceset.ledger import LEDGER, Outcome, kept, rejected
 from include.faceset.run import Run
 
 COUNTS_FILE = "filtered.json"
+SHARDS_IN_MEMORY = 2
+"""Arrow sorts and writes one while it reads the other."""
 
 
 class FilterError(RuntimeError):
@@ -34,8 +38,18 @@ class Filtered:
     size: int
 
 
+class ShardCounts(NamedTuple):
+    """Counts of one shard, as in `Filtered`."""
+
+    identities: int
+    images: int
+    identities_out: int
+    images_out: int
+    size: int
+
+
 def filter_manifest(run: Run) -> Filtered:
-    """Filter every shard of a run; one shard is in memory at a time. A run that rolls back selects its release.
+    """Filter every shard of a run; two shards are in memory at a time. A run that rolls back selects its release.
 
     Raises:
         FilterError: no identity has enough images.
@@ -46,40 +60,38 @@ def filter_manifest(run: Run) -> Filtered:
     release.note_baseline(run)
     if run.params.release is not None:
         return _select_release(run)
-    shards: list[int] = []
-    size = 0
-    counts = Counter[str]()
-    disputes: dict[bytes, list[bool]] = defaultdict(list)
-    for shard in range(run.params.shards):
-        enough, few = split(parts.images(run, shard), run.params.min_images)
-        for sha256, as_before in unchanged.disputes(enough, release.known_files(run, shard)):
-            disputes[sha256].append(as_before)
-        tables.write(enough, run.selected(shard))
-        tables.write(rejected(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard))
-        if enough.num_rows:
-            shards.append(shard)
-            size += pc.sum(enough["size"]).as_py()
-        counts["identities"] += pc.count_distinct(enough["identity"]).as_py()
-        counts["images"] += enough.num_rows
-        counts["identities_out"] += pc.count_distinct(few["identity"]).as_py()
-        counts["images_out"] += few.num_rows
+    with ThreadPoolExecutor(SHARDS_IN_MEMORY) as pool:
+        filtered = list(pool.map(lambda shard: _filter_shard(run, shard), range(run.params.shards)))
+    as_before: dict[bytes, bool] = {}
+    for _, disputes in filtered:
+        for sha256, same in disputes:
+            as_before[sha256] = as_before.get(sha256, True) and same
+    shards = [shard for shard, (counts, _) in enumerate(filtered) if counts.images]
+    total = ShardCounts(*map(sum, zip(*(counts for counts, _ in filtered), strict=True)))
     if not shards and not run.params.dry_run:
         msg = (
-            f"none of {counts['identities_out']:,} identities has {run.params.min_images} images "
-            f"({counts['images_out']:,} images in all); check the exports, their declared layouts, and min_images"
+            f"none of {total.identities_out:,} identities has {run.params.min_images} images "
+            f"({total.images_out:,} images in all); check the exports, their declared layouts, and min_images"
         )
         raise FilterError(msg)
-    unchanged.write_disputes(run, [sha256 for sha256, as_before in disputes.items() if all(as_before)])
-    preflight.check_room(run, counts["images"], size)
-    filtered = Filtered(
-        shards,
-        identities=counts["identities"],
-        images=counts["images"],
-        identities_out=counts["identities_out"],
-        images_out=counts["images_out"],
-        size=size,
+    unchanged.write_disputes(run, [sha256 for sha256, same in as_before.items() if same])
+    preflight.check_room(run, total.images, total.size)
+    return _keep_counts(run, Filtered(shards, **total._asdict()))
+
+
+def _filter_shard(run: Run, shard: int) -> tuple[ShardCounts, list[tuple[bytes, bool]]]:
+    """Write what a shard selects and what it rejects; its counts, and its disputes as `unchanged.disputes` has them."""
+    enough, few = split(parts.images(run, shard), run.params.min_images)
+    tables.write(enough, run.selected(shard))
+    tables.write(rejected(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard))
+    counts = ShardCounts(
+        identities=pc.count_distinct(enough["identity"]).as_py(),
+        images=enough.num_rows,
+        identities_out=pc.count_distinct(few["identity"]).as_py(),
+        images_out=few.num_rows,
+        size=pc.sum(enough["size"]).as_py() or 0,
     )
-    return _keep_counts(run, filtered)
+    return counts, list(unchanged.disputes(enough, release.known_files(run, shard)))
 
 
 def read_counts(run: Run) -> Filtered:

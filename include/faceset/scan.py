@@ -3,37 +3,27 @@
 Only metadata is read, no file is opened, no link is followed.
 """
 
-import os
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from include.faceset import names, parts, sharded, tables
-from include.faceset.dataset import Export, FlatExport, ImageFolderExport
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from include.faceset import names, parts, sharded, walk
+from include.faceset.dataset import Export, FlatExport
 from include.faceset.ledger import SCANNED, Outcome
 from include.faceset.run import Run
+from include.faceset.walk import Listed
 
-ROWS_IN_MEMORY = 200_000
-"""Rows held, over all shards, before each shard gets a row group: about 80 MB."""
-
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+ROWS_IN_MEMORY = 100_000
+"""Files held, over all shards, before each shard gets a row group: about 40 MB."""
 
 
 class ScanError(RuntimeError):
     """An export that cannot be scanned as declared."""
-
-
-class Found(NamedTuple):
-    """One directory entry: an image of the declared layout if `rejected` is None."""
-
-    identity: str | None
-    path: str
-    size: int | None
-    mtime_ns: int | None
-    rejected: Outcome | None
 
 
 @dataclass(frozen=True)
@@ -73,24 +63,22 @@ def scan(run: Run, export_name: str) -> Scanned:
 
 def _scan_folder(run: Run, export: Export, folder: Path, partition: str | None) -> tuple[int, int]:
     """Write one manifest; the numbers of images and of rejected files."""
-    walk = walk_flat if isinstance(export, FlatExport) else walk_image_folder
+    walked = walk.flat if isinstance(export, FlatExport) else walk.image_folder
     below = "" if partition is None else f"{export.part(partition)}/"
     note: dict[str, Any] = {"declared": parts.declared(export)}
     images = rejected = 0
     with (
         _explained(export.name, folder),
         sharded.writing(run.manifest(export.name, partition), SCANNED, run.params.shards, note) as write,
-        _gathered(write) as add,
     ):
-        for found in walk(folder, export, below):  # type: ignore[arg-type]
-            if found.rejected is None and found.identity is not None:
-                shard = sharded.shard_of(found.identity, run.params.shards)
-                images += 1
-            else:
-                shard = sharded.NO_SHARD
-                rejected += 1
-            row = (found.identity, found.path, export.name, partition, found.size, found.mtime_ns, found.rejected)
-            add(shard, row)
+        for listed in walked(folder, ROWS_IN_MEMORY, follow=not below):
+            rows = manifest_rows(export, partition, listed)
+            good = rows.filter(pc.is_null(rows["outcome"]))
+            for shard, of_shard in sharded.split(good, run.params.shards):
+                write(shard, of_shard)
+            write(sharded.NO_SHARD, rows.filter(pc.is_valid(rows["outcome"])))
+            images += good.num_rows
+            rejected += rows.num_rows - good.num_rows
         if images + rejected == 0:
             known = run.manifest(export.name, partition)
             withdraw = f"; if the part is withdrawn, remove {known} and trigger again" if partition else ""
@@ -100,42 +88,75 @@ def _scan_folder(run: Run, export: Export, folder: Path, partition: str | None) 
     return images, rejected
 
 
-def walk_flat(root: Path, export: FlatExport, below: str = "") -> Iterator[Found]:
-    """Every entry of a flat folder, in the order of the directory; `below` comes before its path."""
-    match = export.regex().fullmatch
-    with _folder(root, follow=not below) as descriptor, os.scandir(descriptor) as entries:
-        for entry in entries:
-            named = match(entry.name)
-            identity = export.label(named["identity"]) if named else None
-            yield _found(entry, below + entry.name, identity)
+def manifest_rows(export: Export, partition: str | None, listed: Listed) -> pa.Table:
+    """Rows (schema SCANNED) of files that were listed; those that are no image of the layout have an outcome.
+
+    Names are judged by column; only what is not plain is judged one by one.
+    """
+    identities = _identities(export, listed)
+    name, identity = _text(listed.names), _text(identities)
+    plain = pc.and_(names.are_plain_images(name), pc.fill_null(names.are_plain(identity), fill_value=False))
+    outcomes: dict[int, Outcome] = {}
+    for index in pc.indices_nonzero(pc.invert(plain)).to_pylist():
+        if rejected := _rejected_by_name(listed.names[index], identities[index]):
+            outcomes[index] = rejected
+    below = "" if partition is None else f"{export.part(partition)}/"
+    path = name if isinstance(export, FlatExport) else pc.binary_join_element_wise(_text(listed.folders), name, "/")
+    size, mtime_ns = pa.array(listed.sizes, pa.int64()), pa.array(listed.mtimes_ns, pa.int64())
+    good = pa.array([index not in outcomes for index in range(len(name))]) if outcomes else pa.repeat(True, len(name))
+    bad = pa.array(list(outcomes), pa.int64())
+    return pa.concat_tables(
+        [
+            _rows(
+                export,
+                partition,
+                pc.binary_join_element_wise(below, path, "").filter(good),
+                identity=identity.filter(good),
+                size=size.filter(good),
+                mtime_ns=mtime_ns.filter(good),
+            ),
+            _rows(
+                export,
+                partition,
+                pa.array([names.shown(below + listed.path(index)) for index in outcomes], pa.string()),
+                size=size.take(bad),
+                mtime_ns=mtime_ns.take(bad),
+                outcome=pa.array(list(outcomes.values()), pa.string()),
+            ),
+            _rows(
+                export,
+                partition,
+                pa.array([names.shown(below + path) for path, _ in listed.odd], pa.string()),
+                outcome=pa.array([outcome for _, outcome in listed.odd], pa.string()),
+            ),
+        ]
+    )
 
 
-def walk_image_folder(root: Path, export: ImageFolderExport, below: str = "") -> Iterator[Found]:
-    """Every entry of an image folder: what lies beside the identity folders, and what lies in them."""
-    with _folder(root, follow=not below) as top, os.scandir(top) as entries:
-        for entry in entries:
-            if not entry.is_dir(follow_symlinks=False):
-                yield _found(entry, below + entry.name, None)
-                continue
-            identity = export.label(entry.name)
-            with _folder(entry.name, top) as inside, os.scandir(inside) as images:
-                for image in images:
-                    yield _found(image, f"{below}{entry.name}/{image.name}", identity)
+def _rows(export: Export, partition: str | None, path: pa.Array, **columns: pa.Array) -> pa.Table:
+    columns |= {
+        "path": path,
+        "export": pa.repeat(export.name, len(path)),
+        "partition": pa.repeat(pa.scalar(partition, pa.string()), len(path)),
+    }
+    return pa.table([columns.get(one.name, pa.nulls(len(path), one.type)) for one in SCANNED], schema=SCANNED)
 
 
-def _found(entry: os.DirEntry[str], path: str, identity: str | None) -> Found:
-    if not entry.is_file(follow_symlinks=False):
-        return Found(None, names.shown(path), None, None, Outcome.NOT_REGULAR_FILE)
+def _identities(export: Export, listed: Listed) -> list[str | None]:
+    if isinstance(export, FlatExport):
+        match = export.regex().fullmatch
+        named = (match(name) for name in listed.names)
+        found = [one and one["identity"] for one in named]
+    else:
+        found = [folder or None for folder in listed.folders]
+    return found if export.namespace == "shared" else [one and export.label(one) for one in found]
+
+
+def _text(values: list[Any]) -> pa.Array:
     try:
-        status = entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return Found(None, names.shown(path), None, None, Outcome.CHANGED_DURING_RUN)
-    rejected = _rejected_by_name(entry.name, identity)
-    if not stat.S_ISREG(status.st_mode):
-        rejected = Outcome.NOT_REGULAR_FILE
-    if rejected is not None:
-        return Found(None, names.shown(path), status.st_size, status.st_mtime_ns, rejected)
-    return Found(identity, path, status.st_size, status.st_mtime_ns, None)
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:  # bytes that are no UTF-8: as `names.shown` writes them they are not plain
+        return pa.array([value and names.shown(value) for value in values], pa.string())
 
 
 def _rejected_by_name(name: str, identity: str | None) -> Outcome | None:
@@ -144,20 +165,6 @@ def _rejected_by_name(name: str, identity: str | None) -> Outcome | None:
     if not names.is_safe(identity) or not names.is_safe(name):
         return Outcome.UNSAFE_NAME
     return None
-
-
-@contextmanager
-def _folder(path: str | Path, parent: int | None = None, *, follow: bool = False) -> Iterator[int]:
-    """A folder's descriptor; a link in its place is refused (but for an export's root), so a scan never leaves it."""
-    try:
-        descriptor = os.open(path, _OPEN_FOLDER | (0 if follow else os.O_NOFOLLOW), dir_fd=parent)
-    except OSError as error:
-        error.filename = names.shown(str(path))
-        raise
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -176,27 +183,3 @@ def _explained(export: str, root: Path) -> Iterator[None]:
             "let the user that runs Airflow's workers read it (r-x on folders, r-- on files), then clear this task"
         )
         raise ScanError(msg) from error
-
-
-@contextmanager
-def _gathered(write: sharded.Add) -> Iterator[Callable[[int, tuple[object, ...]], None]]:
-    """Give a function that adds a row to a shard; rows are written as memory fills."""
-    waiting: dict[int, list[tuple[object, ...]]] = {}
-    held = 0
-
-    def flush() -> None:
-        nonlocal held
-        for shard, rows in waiting.items():
-            write(shard, tables.of_rows(rows, SCANNED))
-        waiting.clear()
-        held = 0
-
-    def add(shard: int, row: tuple[object, ...]) -> None:
-        nonlocal held
-        waiting.setdefault(shard, []).append(row)
-        held += 1
-        if held >= ROWS_IN_MEMORY:
-            flush()
-
-    yield add
-    flush()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from include.faceset import files, tables
@@ -73,6 +74,24 @@ def read(path: Path, shard: int, shards: int) -> pa.Table:
 
 def of_shard(rows: pa.Table, shard: int, shards: int) -> pa.Table:
     """The rows whose identity lies in a shard."""
-    encoded = rows["identity"].combine_chunks().dictionary_encode()
-    inside = pa.array([shard_of(identity, shards) == shard for identity in encoded.dictionary.to_pylist()], pa.bool_())
-    return rows.filter(inside.take(encoded.indices))
+    return rows.filter(pc.equal(shards_of(rows["identity"], shards), shard))
+
+
+def split(rows: pa.Table, shards: int) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of each shard that has some, in their order."""
+    of_rows = shards_of(rows["identity"], shards)
+    ordered = rows.take(pc.sort_indices(of_rows))
+    counts = of_rows.value_counts()
+    start = 0
+    for shard, count in sorted(
+        zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)
+    ):
+        yield shard, ordered.slice(start, count)
+        start += count
+
+
+def shards_of(identities: pa.ChunkedArray, shards: int) -> pa.Array:
+    """The shard of each identity."""
+    encoded = identities.combine_chunks().dictionary_encode()
+    of_each = pa.array([shard_of(identity, shards) for identity in encoded.dictionary.to_pylist()], pa.int16())
+    return of_each.take(encoded.indices)

@@ -2,6 +2,7 @@
 
 import os
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,3 +55,16 @@ def test_a_safe_name_is_shown_as_it_is(name: str) -> None:
     assert names.shown(name) == name
     assert name not in {".", ".."}
     assert "/" not in name
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8") | st.sampled_from("./\\ \x7f\n~a"))))
+def test_judged_by_column_a_plain_name_is_safe(texts: list[str]) -> None:
+    plain = names.are_plain(pa.array(texts, pa.string())).to_pylist()
+    for text, is_plain in zip(texts, plain, strict=True):
+        assert is_plain == (text.isascii() and names.is_safe(text))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.b.png", "a.txt", "jpg", "a.jpg ", "a.jpgx", "a.jpg\n", ".jpg"])
+def test_judged_by_column_a_plain_image_is_a_safe_one(name: str) -> None:
+    (plain,) = names.are_plain_images(pa.array([name])).to_pylist()
+    assert plain == (names.is_safe(name) and names.is_image(name))

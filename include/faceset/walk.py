@@ -1,0 +1,91 @@
+"""What lies in an export: regular files by column, and what else is there. No file is opened, no link followed."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from include.faceset.ledger import Outcome
+from include.faceset.names import shown
+
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Some files of an export. The lists of `folders` to `mtimes_ns` have one item a file; `folders` holds the
+    folder's name below the walked one, or an empty text. `odd` has the path of each entry that is no regular file."""
+
+    folders: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    mtimes_ns: list[int] = field(default_factory=list)
+    odd: list[tuple[str, Outcome]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.names) + len(self.odd)
+
+    def take(self, folder: str, entries: Iterable[os.DirEntry[str]]) -> int:
+        """Add what lies in a folder; how many entries that were."""
+        before = len(self.names), len(self)
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                self.odd.append((_path(folder, entry.name), Outcome.CHANGED_DURING_RUN))
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                self.odd.append((_path(folder, entry.name), Outcome.NOT_REGULAR_FILE))
+                continue
+            self.names.append(entry.name)
+            self.sizes.append(status.st_size)
+            self.mtimes_ns.append(status.st_mtime_ns)
+        self.folders.extend([folder] * (len(self.names) - before[0]))
+        return len(self) - before[1]
+
+    def path(self, index: int) -> str:
+        return _path(self.folders[index], self.names[index])
+
+
+def _path(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def flat(root: Path, rows: int, *, follow: bool) -> Iterator[Listed]:
+    """Every entry of a folder, about `rows` at a time; `follow` lets the folder itself be a link."""
+    with opened(root, follow=follow) as descriptor, os.scandir(descriptor) as entries:
+        while (listed := Listed()).take("", islice(entries, rows)):
+            yield listed
+
+
+def image_folder(root: Path, rows: int, *, follow: bool) -> Iterator[Listed]:
+    """Every entry of a folder's folders, and what lies beside those, about `rows` at a time."""
+    listed = Listed()
+    with opened(root, follow=follow) as top, os.scandir(top) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                with opened(entry.name, top) as inside, os.scandir(inside) as images:
+                    listed.take(entry.name, images)
+            else:
+                listed.take("", [entry])
+            if len(listed) >= rows:
+                yield listed
+                listed = Listed()
+    yield listed
+
+
+@contextmanager
+def opened(path: str | Path, parent: int | None = None, *, follow: bool = False) -> Iterator[int]:
+    """A folder's descriptor; a link in its place is refused unless `follow`, so a walk never leaves its export."""
+    try:
+        descriptor = os.open(path, _OPEN_FOLDER | (0 if follow else os.O_NOFOLLOW), dir_fd=parent)
+    except OSError as error:
+        error.filename = shown(str(path))
+        raise
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
