@@ -10,7 +10,6 @@ untouched) is not opened at all, and identities of which nothing changed are tak
 """
 
 import errno
-import fcntl
 import hashlib
 import logging
 import os
@@ -30,14 +29,11 @@ from include.faceset import files, images, names, release, removed, tables, unch
 from include.faceset.ledger import LEDGER, Outcome, kept
 from include.faceset.params import LinkMode
 from include.faceset.run import Run
+from include.faceset.stage import Source, feasible, stage
 
 log = logging.getLogger(__name__)
 
-_FICLONE = 0x40049409
-"""ioctl_ficlone(2): share the bytes of a file copy-on-write."""
-_NOT_CLONEABLE = {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM}
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SECONDS_BETWEEN_LINES = 10
 
 
@@ -55,6 +51,19 @@ class Copied:
     rejected: int
     read: int
     bytes_read: int
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all identities of a shard share.
+
+    `roots` has a descriptor of each export's root, `before` what the last release put into the output, by key.
+    """
+
+    run: Run
+    link_mode: LinkMode
+    roots: dict[str, int]
+    before: removed.Before
 
 
 class Row(NamedTuple):
@@ -126,13 +135,15 @@ def copy_shard(run: Run, shard: int) -> Copied:
         settled = pc.unique(done["identity"])
         selected = selected.filter(pc.invert(pc.is_in(selected["identity"], value_set=settled)))
     staging = empty_staging(run, shard)
+    link_mode = feasible(run.params.link_mode, staging)
     before = removed.before(known.filter(pc.is_in(known["identity"], value_set=pc.unique(selected["identity"]))))
     rows: list[Row] = []
     opened: list[int] = []
-    with _export_roots(run) as roots:
+    with _export_roots(run) as roots, images.without_warnings():
+        shared = Shared(run, link_mode, roots, before)
         started = said = time.monotonic()
         for identity, group in groupby(rows_of(selected), key=lambda row: row.identity):
-            verdicts, sizes = copy_identity(run, roots, staging / identity, list(group), before)
+            verdicts, sizes = copy_identity(shared, staging / identity, list(group))
             rows.extend(verdicts.rows)
             opened.extend(sizes)
             if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
@@ -157,28 +168,26 @@ def empty_staging(run: Run, shard: int) -> Path:
     return staging
 
 
-def copy_identity(
-    run: Run, roots: dict[str, int], staged: Path, rows: list[Row], before: removed.Before
-) -> tuple[Verdicts, list[int]]:
+def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> tuple[Verdicts, list[int]]:
     """Judge and copy the images of one identity.
 
     Args:
-        run: the run.
-        roots: descriptor of each export's root, by export.
+        shared: what all identities of the shard share.
         staged: a folder that does not exist yet, for the identity's new files.
         rows: its selected files in canonical order (export, path).
-        before: what the last release put into the output, by key.
 
     Returns:
         The verdicts, one row a file, and the sizes in bytes of the files that were opened.
     """
+    run = shared.run
     final = run.output / staged.name
     present = present_in(final)
     staged.mkdir(mode=files.FOLDER_MODE)
+    into = str(staged)
     verdicts = Verdicts()
     opened: list[int] = []
     for (export, folder), group in groupby(rows, key=lambda row: (row.export, row.folder)):
-        with _source_folder(roots[export], folder) as source:
+        with _source_folder(shared.roots[export], folder) as source:
             for row in group:
                 if _settled(run, verdicts, row, present):
                     continue
@@ -186,15 +195,17 @@ def copy_identity(
                     verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
                     continue
                 opened.append(row.size)
-                with _explained(row):
-                    _judge(run, verdicts, row, source, staged)
+                try:
+                    _judge(shared, verdicts, row, source, into)
+                except OSError as error:
+                    raise _explained(row, error) from error
     if len(verdicts.names) < run.params.min_images:
         for name, index in verdicts.names.items():
             few = verdicts.rows[index]
             verdicts.rows[index] = few._replace(outcome=Outcome.TOO_FEW_IMAGES.value, key=None, staged_mtime_ns=None)
             (staged / name).unlink(missing_ok=True)
         verdicts.names.clear()
-    place(run, staged, present, set(verdicts.names), before)
+    place(run, staged, present, set(verdicts.names), shared.before)
     return verdicts, opened
 
 
@@ -226,22 +237,23 @@ def _settled(run: Run, verdicts: Verdicts, row: Row, present: dict[str, os.stat_
 _OF_THE_BYTES = {Outcome.NOT_AN_IMAGE, Outcome.CORRUPT, Outcome.WRONG_SIZE, Outcome.EMPTY_FILE}
 
 
-def _judge(run: Run, verdicts: Verdicts, row: Row, source: int, staged: Path) -> None:
+def _judge(shared: Shared, verdicts: Verdicts, row: Row, folder: int, staged: str) -> None:
     """Open a file once, decide what becomes of it, and stage it if it is kept."""
     try:
-        descriptor = os.open(row.name, _OPEN, dir_fd=source)
+        descriptor = os.open(row.name, _OPEN, dir_fd=folder)
     except OSError as error:
         if error.errno not in {errno.ENOENT, errno.ELOOP}:
             raise
         verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
         return
     try:
-        data = _read_unchanged(descriptor, row)
-        if data is None:
+        read = _read_unchanged(descriptor, row)
+        if read is None:
             verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
             return
+        data, as_read = read
         digest = hashlib.sha256(data).digest()
-        seen = images.inspect(data, run.dataset.image_size, run.params.decode)
+        seen = images.inspect(data, shared.run.dataset.image_size, shared.run.params.decode)
         row = row._replace(sha256=digest, format=seen.format, colour=seen.colour)
         if seen.rejected is not None:
             verdicts.reject(row, seen.rejected)
@@ -250,7 +262,8 @@ def _judge(run: Run, verdicts: Verdicts, row: Row, source: int, staged: Path) ->
         elif len((name := verdicts.free_name(row)).encode()) > names.MAX_NAME_BYTES:
             verdicts.reject(row, Outcome.UNSAFE_NAME)
         else:
-            status = _stage(descriptor, data, source, row.name, staged / name, link_mode=run.params.link_mode)
+            source = Source(folder, row.name, descriptor, as_read)
+            status = stage(source, data, f"{staged}/{name}", shared.link_mode)
             if status is None:
                 verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
                 return
@@ -260,61 +273,14 @@ def _judge(run: Run, verdicts: Verdicts, row: Row, source: int, staged: Path) ->
         os.close(descriptor)
 
 
-def _read_unchanged(descriptor: int, row: Row) -> bytes | None:
-    """All bytes of an open file, or None if it is not the file that the scan saw."""
-    scanned = (row.size, row.mtime_ns)
-    before = os.fstat(descriptor)
-    if not stat.S_ISREG(before.st_mode) or (before.st_size, before.st_mtime_ns) != scanned:
-        return None
-    data = b"".join(iter(lambda: os.read(descriptor, row.size + 1), b""))
-    after = os.fstat(descriptor)
-    unchanged = len(data) == row.size and (after.st_size, after.st_mtime_ns) == scanned
-    return data if unchanged else None
-
-
-def _stage(
-    descriptor: int, data: bytes, source: int, name: str, target: Path, *, link_mode: LinkMode
-) -> os.stat_result | None:
-    """Make `target` hold exactly `data`; None if the source changed under a clone or link."""
-    if link_mode == "hardlink":
-        try:
-            os.link(name, target, src_dir_fd=source, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}:
-                raise
-        else:
-            linked, read = os.lstat(target), os.fstat(descriptor)
-            same = (linked.st_ino, linked.st_size, linked.st_mtime_ns) == (
-                read.st_ino,
-                len(data),
-                read.st_mtime_ns,
-            )
-            if not same:
-                target.unlink()
-            return linked if same else None
-    written = os.open(target, _CREATE, files.FILE_MODE)
-    try:
-        if link_mode == "clone" and _cloned(descriptor, written):
-            if os.pread(written, len(data) + 1, 0) != data:
-                target.unlink()
-                return None
-        else:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(written, view) :]
-        return os.fstat(written)
-    finally:
-        os.close(written)
-
-
-def _cloned(source: int, target: int) -> bool:
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError as error:
-        if error.errno not in _NOT_CLONEABLE:
-            raise
-        return False
-    return True
+def _read_unchanged(descriptor: int, row: Row) -> tuple[bytes, os.stat_result] | None:
+    """All bytes of an open file and its status after they were read; None if it is not the file that the scan saw."""
+    data = os.read(descriptor, row.size + 1)
+    while 0 < len(data) < row.size and (more := os.read(descriptor, row.size + 1 - len(data))):
+        data += more
+    status = os.fstat(descriptor)
+    unchanged = (len(data), status.st_size, status.st_mtime_ns) == (row.size, row.size, row.mtime_ns)
+    return (data, status) if unchanged and stat.S_ISREG(status.st_mode) else None
 
 
 def present_in(folder: Path) -> dict[str, os.stat_result]:
@@ -337,11 +303,13 @@ def place(
     before: removed.Before,
 ) -> None:
     """Bring the identity's folder of the output to exactly the `wanted` names."""
-    final = run.output / staged.name
     new = [entry.name for entry in staged.iterdir()]
     strays = present.keys() - wanted
-    if new or strays:
-        release.open_for_change(run)
+    if not new and not strays:
+        staged.rmdir()
+        return
+    release.open_for_change(run)
+    final = run.output / staged.name
     if new and not present:
         staged.rename(final)
         return
@@ -384,16 +352,11 @@ def _source_folder(root: int, folder: str) -> Iterator[int | None]:
         os.close(descriptor)
 
 
-@contextmanager
-def _explained(row: Row) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        msg = (
-            f"export {row.export}: {error.filename or row.name}: {error.strerror}; if it is a source, let the user "
-            "that runs Airflow's workers read it; if the disk is full, make room; then clear this task"
-        )
-        raise CopyError(msg) from error
+def _explained(row: Row, error: OSError) -> CopyError:
+    return CopyError(
+        f"export {row.export}: {error.filename or row.name}: {error.strerror}; if it is a source, let the user "
+        "that runs Airflow's workers read it; if the disk is full, make room; then clear this task"
+    )
 
 
 def rows_of(table: pa.Table) -> Iterator[Row]:

@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
@@ -21,6 +23,14 @@ class Inspection(NamedTuple):
     colour: str | None = None
 
 
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Pillow warns of images that a verdict says more about; set once for many, since it costs as much as a header."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def inspect(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
     """Judge the bytes of one file.
 
@@ -33,9 +43,7 @@ def inspect(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
         return Inspection(Outcome.EMPTY_FILE)
     if decode == "off":
         return Inspection(None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return _opened(data, size, decode)
+    return _opened(data, size, decode)
 
 
 def _opened(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
