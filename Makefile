@@ -22,7 +22,7 @@ override $(1) := $$(value $(1))
 export $(1)
 endif
 endef
-$(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE ARGS,$(eval $(call verbatim,$(name))))
+$(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE ROWS ROUNDS ARGS,$(eval $(call verbatim,$(name))))
 
 ##@ Use
 .PHONY: run
@@ -74,6 +74,10 @@ system: $(STAMP) ## The real DAG, a real scheduler, a real S3 server
 .PHONY: increment
 increment: $(STAMP) ## What a new part costs, next to a full run: [SCALE=0.05]
 	@exec $(PY) -m local.increment
+
+.PHONY: bench
+bench: $(STAMP) ## This project beside find, cp, s5cmd, rclone and the AWS CLI: [SCALE=1] [ROWS='scan copy'] [ROUNDS=3]
+	@exec $(PY) -m bench
 
 ##@ Maintain
 .PHONY: format

@@ -80,8 +80,8 @@ def walk(source: Path) -> pa.Table:
     or file: leaving one out would delete its key.
     """
     keys = sorted(_files(source, ""))
-    with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda key: _size_and_sha256(source, key), keys))
+    with root(source) as top, ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(lambda key: _size_and_sha256(top, key), keys))
     return pa.table([keys, [size for size, _ in found], [digest for _, digest in found]], schema=SCHEMA)
 
 
@@ -107,28 +107,59 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _size_and_sha256(source: Path, key: str) -> tuple[int, bytes]:
+def _size_and_sha256(root: int, key: str) -> tuple[int, bytes]:
     digest = hashlib.sha256()
-    with open_key(source, key) as file:
+    with open_key(root, key) as file:
         while block := file.read(CHUNK):
             digest.update(block)
         return file.tell(), digest.digest()
 
 
 @contextmanager
-def open_key(source: Path, key: str) -> Iterator[IO[bytes]]:
-    """Open the regular file behind ``key``; no link below ``source`` is followed, so nothing outside is read."""
+def root(source: Path) -> Iterator[int]:
+    """Give a descriptor of the folder ``source`` itself, which may be a link."""
+    descriptor = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def open_key(root: int, key: str) -> Iterator[IO[bytes]]:
+    """Open the regular file behind ``key``; no link below ``root`` is followed, so nothing outside is read."""
+    with os.fdopen(_open(root, key), "rb", buffering=0) as file:
+        yield file
+
+
+def read_key(root: int, key: str, size: int) -> bytes:
+    """Return the bytes of the regular file behind ``key``, of which ``size`` are expected; one more if it has grown.
+
+    The same as `open_key` with fewer system calls.
+    """
+    handle = _open(root, key)
+    try:
+        content = os.read(handle, size + 1)
+        while 0 < len(content) < size and (more := os.read(handle, size + 1 - len(content))):
+            content += more
+        return content
+    finally:
+        os.close(handle)
+
+
+def _open(root: int, key: str) -> int:
     *folders, name = key.split("/")
-    opened = [os.open(source, os.O_RDONLY | os.O_DIRECTORY)]
+    parent, opened = root, []
     try:
         for folder in folders:
-            opened.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=opened[-1]))
+            parent = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+            opened.append(parent)
         # O_NONBLOCK: opening a FIFO must not wait for its writer.
-        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=opened[-1])
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
     finally:
         for descriptor in opened:
             os.close(descriptor)
-    with os.fdopen(handle, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise InvalidObjects(f"{key!a} is not a regular file")
-        yield file
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)
+    raise InvalidObjects(f"{key!a} is not a regular file")

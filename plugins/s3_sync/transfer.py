@@ -12,9 +12,8 @@ import obstore
 import pyarrow as pa
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
-from s3_sync import record
+from s3_sync import objects, record
 from s3_sync.errors import InvalidObjects, UploadFailed, cause
-from s3_sync.objects import open_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +33,9 @@ MAX_FAILURES = 1000
 # So many in a row, after all their retries, mean that the next ones will fail too.
 MAX_FAILURES_IN_A_ROW = 100
 BATCH = 10_000
+# Each system call of a reading thread gives up Python's lock, and the more threads then wait for it the dearer that
+# gets: with 64 reading at once, half of all CPU time went into it. Two keep a disk busy while others wait for S3.
+READERS = 2
 
 
 class Item(NamedTuple):
@@ -43,6 +45,13 @@ class Item(NamedTuple):
     size: int
     sha256: bytes
     etag: str | None
+
+
+class Gates(NamedTuple):
+    """How many threads may read small files at a time, and how many may send large ones."""
+
+    reading: threading.Semaphore
+    large: threading.Semaphore
 
 
 class FileChanged(InvalidObjects):
@@ -124,7 +133,7 @@ def upload(
     progress = Progress(files=rows.num_rows, total_bytes=sum(rows["size"].to_pylist()))
     items = _items(rows)
     taking = threading.Lock()
-    large = threading.Semaphore(MULTIPART_CONCURRENCY)
+    gates = Gates(threading.Semaphore(READERS), threading.Semaphore(MULTIPART_CONCURRENCY))
 
     def work() -> None:
         while not progress.stopped:
@@ -133,13 +142,13 @@ def upload(
             if item is None:
                 return
             try:
-                etag, sent = _send(connection, target, source, item, options, large=large)
+                etag, sent = _send(connection, target, root, item, options=options, gates=gates)
             except Exception as error:  # noqa: BLE001 one key's failure must not stop the others
                 progress.failed(item, error)
             else:
                 progress.succeeded(item, etag, sent=sent)
 
-    with ThreadPoolExecutor(max_concurrency, thread_name_prefix="s3-sync") as pool:
+    with objects.root(source) as root, ThreadPoolExecutor(max_concurrency, thread_name_prefix="s3-sync") as pool:
         try:
             workers = [pool.submit(work) for _ in range(max_concurrency)]
             while wait(workers, timeout=1).not_done:
@@ -161,39 +170,32 @@ def _items(rows: pa.Table) -> Iterator[Item]:
 
 
 def _send(
-    connection: S3Connection,
-    target: S3Target,
-    source: Path,
-    item: Item,
-    options: ObjectOptions,
-    *,
-    large: threading.Semaphore,
+    connection: S3Connection, target: S3Target, root: int, item: Item, *, options: ObjectOptions, gates: Gates
 ) -> tuple[str | None, bool]:
     """Bring one object up to date; return its ETag and whether it was sent."""
     arguments: dict[str, Any] = {"attributes": options.attributes(item.key), "tags": dict(options.tags) or None}
     if item.size > MULTIPART_ABOVE:
-        with large:
-            if item.etag and _streamed_md5(source, item) == item.etag:
+        with gates.large:
+            if item.etag and _streamed_md5(root, item) == item.etag:
                 return item.etag, False
             part = max(PART, -(-item.size // MAX_PARTS))
-            stream = _checked_parts(source, item, part)
+            stream = _checked_parts(root, item, part)
             done = obstore.put(connection.store, target.key(item.key), stream, chunk_size=part, **arguments)
             return done["e_tag"], True
-    with open_key(source, item.key) as file:
-        # One byte more than expected tells that the file has grown.
-        content = file.read(item.size + 1)
-    if hashlib.sha256(content).digest() != item.sha256:
-        raise FileChanged
-    if item.etag and hashlib.md5(content, usedforsecurity=False).hexdigest() == item.etag:
-        return item.etag, False
+    with gates.reading:
+        content = objects.read_key(root, item.key, item.size)
+        if hashlib.sha256(content).digest() != item.sha256:
+            raise FileChanged
+        if item.etag and hashlib.md5(content, usedforsecurity=False).hexdigest() == item.etag:
+            return item.etag, False
     done = obstore.put(connection.store, target.key(item.key), content, use_multipart=False, **arguments)
     return done["e_tag"], True
 
 
-def _checked_parts(source: Path, item: Item, part: int) -> Iterator[bytes]:
+def _checked_parts(root: int, item: Item, part: int) -> Iterator[bytes]:
     """Yield the file in parts. An error raised here, also after the last part, makes obstore abort the upload."""
     digest = hashlib.sha256()
-    with open_key(source, item.key) as file:
+    with objects.open_key(root, item.key) as file:
         while block := file.read(part):
             digest.update(block)
             yield block
@@ -201,10 +203,10 @@ def _checked_parts(source: Path, item: Item, part: int) -> Iterator[bytes]:
         raise FileChanged
 
 
-def _streamed_md5(source: Path, item: Item) -> str:
+def _streamed_md5(root: int, item: Item) -> str:
     """Return the MD5 of a file that has the expected SHA-256."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with open_key(source, item.key) as file:
+    with objects.open_key(root, item.key) as file:
         while block := file.read(PART):
             md5.update(block)
             sha256.update(block)

@@ -1,0 +1,96 @@
+"""Measure the rows that are asked for, print them, and keep them."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+from bench import disk, peers, report, s3
+from bench.measure import BenchError, Row, measure
+from local import seaweed
+from local.run import UsageError, command
+from local.sample import Counts, make_reference
+from local.stack import ROOT, state_folder
+
+DISK = ("scan", "copy", "link")
+S3 = ("upload", "upload-aws", "unchanged", "verify")
+ROWS = (*DISK, "sink", *S3)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was asked for, and where its files are."""
+
+    scale: float
+    rounds: int
+    corpus: Path
+    counts: Counts
+    scratch: Path
+
+    @property
+    def scanned(self) -> int:
+        return self.counts.flat_files + self.counts.folder_files
+
+
+@contextmanager
+def row(name: str, bench: Bench) -> Iterator[Row]:
+    """A row, with the servers that it needs."""
+    corpus, scratch, images = bench.corpus, bench.scratch, bench.counts.folder_files
+    if name == "scan":
+        yield disk.scan_row(corpus, scratch, bench.scanned)
+    elif name == "copy":
+        yield disk.copy_row(corpus, scratch, images)
+    elif name == "link":
+        yield disk.link_row(corpus, scratch, images)
+    elif name == "sink":
+        with s3.sink() as endpoint:
+            nobody = seaweed.Credentials("nobody", "nothing")
+            yield s3.sink_row(s3.bucket(endpoint, nobody, _tools(), scratch / "sink"), corpus, images)
+    else:
+        with seaweed.running(scratch / "s3", [s3.BUCKET]) as server:
+            bucket = s3.bucket(server.endpoint, server.user, _tools(), scratch / "clients")
+            if name in {"upload", "upload-aws"}:
+                yield s3.upload_row(bucket, corpus, images, aws=name == "upload-aws")
+            elif name == "unchanged":
+                yield s3.unchanged_row(bucket, corpus, images)
+            else:
+                yield s3.verify_row(bucket, corpus, images)
+
+
+def main() -> int:
+    """`SCALE` of the corpus, `ROWS` by name (default: all), `ROUNDS` of each, `SOURCE` (a corpus that is there)."""
+    scale, rounds = float(os.environ.get("SCALE") or 1), int(os.environ.get("ROUNDS") or 3)
+    asked = (os.environ.get("ROWS") or " ".join(ROWS)).split()
+    if unknown := set(asked) - set(ROWS):
+        raise UsageError(f"ROWS: {', '.join(sorted(unknown))} is none of {', '.join(ROWS)}")
+    corpus = Path(os.environ.get("SOURCE") or state_folder() / f"sample-scale-{scale:g}")
+    counts = make_reference(corpus, scale)
+    (state := state_folder() / "bench").mkdir(parents=True, exist_ok=True)
+    results = ROOT / "docs" if scale == 1 else state / f"scale-{scale:g}"
+    versions = peers.versions(_tools())
+    scratch = Path(mkdtemp(prefix=f"scale-{scale:g}-", dir=state))
+    bench = Bench(scale, rounds, corpus, counts, scratch)
+    try:
+        for name in asked:
+            with row(name, bench) as one:
+                found = report.as_dict(measure(one, rounds), scale, rounds, versions)
+            report.keep(found, results)
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    print((results / "benchmarks.md").read_text())
+    return 0
+
+
+def _tools() -> Path:
+    return peers.install(state_folder() / "bench-tools")
+
+
+if __name__ == "__main__":
+    command(main)

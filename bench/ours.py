@@ -1,0 +1,101 @@
+"""What the DAG's tasks do, as commands that can be timed beside others: `python -m bench.ours <work> <JSON>`.
+
+The disk work runs in two processes, as the pool `disk` allows on two cores.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from local.sample import FLAT, FOLDERS
+
+WORKERS = 2
+SHARDS = 16
+
+
+def make_run(source: str, output: str, **changes: Any) -> Any:
+    """A run over the two exports of the reference corpus."""
+    from include.faceset import params
+    from include.faceset.dataset import Dataset
+    from include.faceset.run import Run
+
+    dataset = Dataset.model_validate(
+        {
+            "name": "bench",
+            "local_source": source,
+            "output": output,
+            "destination": "s3://bench/set/",
+            "exports": [
+                {"name": FOLDERS, "layout": "image_folder"},
+                {"name": FLAT, "layout": "flat", "pattern": "{identity}_face.png"},
+            ],
+            "shards": SHARDS,
+        }
+    )
+    return Run(dataset, params.check(changes, dataset), "bench")
+
+
+def _scan_one(arguments: dict[str, Any], export: str) -> None:
+    from include.faceset.scan import scan as scan_export
+
+    scan_export(make_run(**arguments), export)
+
+
+def _copy_one(arguments: dict[str, Any], shard: int) -> None:
+    from include.faceset.copy_shard import copy_shard
+
+    copy_shard(make_run(**arguments), shard)
+
+
+def scan(**arguments: Any) -> None:
+    """The tasks `scan` (two) and `filter_manifest`."""
+    with ProcessPoolExecutor(WORKERS) as pool:
+        list(pool.map(_scan_one, [arguments] * 2, [FOLDERS, FLAT]))
+    from include.faceset.filter_manifest import filter_manifest
+
+    filter_manifest(make_run(**arguments))
+
+
+def copy(**arguments: Any) -> None:
+    """The tasks `copy_shard`."""
+    with ProcessPoolExecutor(WORKERS) as pool:
+        list(pool.map(_copy_one, [arguments] * SHARDS, range(SHARDS)))
+
+
+def objects(source: str, path: str) -> None:
+    """What a prefix shall hold, as a Parquet file: key, size and SHA-256 of every file."""
+    import pyarrow.parquet as pq
+
+    from s3_sync.objects import walk
+
+    pq.write_table(walk(Path(source)), path)
+
+
+def sync(**arguments: Any) -> None:
+    """The task `sync`: what S3SyncOperator does."""
+    from s3_sync.task import run
+
+    run(aws_conn_id=None, **arguments)
+
+
+def verify(destination: str, objects: str, record: str) -> None:
+    """The task `verify`."""
+    import pyarrow.parquet as pq
+
+    from s3_sync.connection import connect
+    from s3_sync.record import read
+    from s3_sync.target import S3Target
+    from s3_sync.verify import verify as verify_prefix
+
+    target = S3Target.parse(destination)
+    connection = connect(target.bucket, aws_conn_id=None)
+    verify_prefix(connection, target, pq.read_table(objects), read(Path(record), connection, target))
+
+
+WORK: dict[str, Callable[..., None]] = {"scan": scan, "copy": copy, "objects": objects, "sync": sync, "verify": verify}
+
+if __name__ == "__main__":
+    WORK[sys.argv[1]](**json.loads(sys.argv[2]))

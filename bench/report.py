@@ -1,0 +1,119 @@
+"""Measured rows as JSON, which is kept, and as Markdown, which is made from it."""
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.measure import Measured, Quantity
+from local.stack import ROOT
+
+UNITS: dict[Quantity, str] = {"wall_s": "wall", "cpu_s": "CPU", "peak_mb": "peak memory"}
+
+
+def as_dict(measured: Measured, scale: float, rounds: int, versions: dict[str, str]) -> dict[str, Any]:
+    """A row's figures with all that a reader needs to judge them."""
+    row = measured.row
+    return {
+        "row": row.name,
+        "title": row.title,
+        "files": row.files,
+        "note": row.note,
+        "command": f"make bench SCALE={scale:g} ROWS={row.name} ROUNDS={rounds}",
+        "commit": _commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": versions,
+        "sides": {side: [asdict(usage) for usage in usages] for side, usages in measured.usages.items()},
+        "medians": {
+            side: {quantity: measured.median(side, quantity) for quantity in UNITS} for side in measured.usages
+        },
+        "targets": [
+            {
+                **asdict(target),
+                "reached": measured.median("ours", target.quantity)
+                / min((measured.median(side, target.quantity) for side in target.against), default=1.0),
+            }
+            for target in row.targets
+        ],
+    }
+
+
+def keep(found: dict[str, Any], folder: Path) -> None:
+    """Put a row into `benchmarks.json` in place of an older one, and write `benchmarks.md` anew."""
+    path = folder / "benchmarks.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = json.loads(path.read_text())["rows"] if path.exists() else {}
+    rows[found["row"]] = found
+    path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    (folder / "benchmarks.md").write_text(markdown({"machine": machine(), "rows": rows}))
+
+
+def machine() -> str:
+    """The machine, in a line."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores, {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def markdown(kept: dict[str, Any]) -> str:
+    """All rows for a reader."""
+    rows = kept["rows"].values()
+    lines = [
+        "# Benchmarks",
+        "",
+        "Made by `make bench`; every figure is the median of runs in turn, on one machine, with a warm cache. Ratios",
+        f"are what counts: the machine ({kept['machine']}) also ran the S3 server (SeaweedFS).",
+        "CPU is that of the client with its child processes; peak memory is of the largest process.",
+        "",
+        "| | measured | against | aim | reached | |",
+        "| --- | --- | --- | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        for target in row["targets"]:
+            unit = "" if target["against"] else " MB" if target["quantity"] == "peak_mb" else " s"
+            sign = "×" if target["against"] else unit
+            against = " / ".join(target["against"]) or "–"
+            lines.append(
+                f"| [{row['row']}](#{row['row']}) | {UNITS[target['quantity']]} | {against} | "
+                f"≤ {target['limit']:g} {sign} | {target['reached']:.3g} {sign} | "
+                f"{'✓' if target['reached'] <= target['limit'] else '**missed**'} |"
+            )
+    for row in rows:
+        lines += ["", f"## {row['row']}", "", f"{row['title']}: {row['files']:,} files. {row['note']}".rstrip(), ""]
+        lines += _sides(row)
+        versions = ", ".join(f"{name} {_short(said)}" for name, said in row["versions"].items())
+        lines += ["", f"`{row['command']}`, {row['date']}, commit {row['commit']}. {versions}".rstrip(". ") + "."]
+        if "mermaid" in row:
+            lines += ["", "```mermaid", *row["mermaid"], "```"]
+        if "tables" in row:
+            lines += ["", *row["tables"]]
+    return "\n".join(lines) + "\n"
+
+
+def _sides(row: dict[str, Any]) -> list[str]:
+    lines = [
+        "| side | rounds | wall s (least to most) | CPU s | files/s | peak MB | ours / this: wall | CPU |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    ours = row["medians"]["ours"]
+    for side, median in row["medians"].items():
+        walls = [usage["wall_s"] for usage in row["sides"][side]]
+        lines.append(
+            f"| {side} | {len(walls)} | {median['wall_s']:.2f} ({min(walls):.2f} to {max(walls):.2f}) | "
+            f"{median['cpu_s']:.2f} | {row['files'] / median['wall_s']:,.0f} | {median['peak_mb']:.0f} | "
+            f"{ours['wall_s'] / median['wall_s']:.2f} | {ours['cpu_s'] / median['cpu_s']:.2f} |"
+        )
+    return lines
+
+
+def _short(said: str) -> str:
+    return next((word.strip("(),") for word in said.split() if any(c.isdigit() for c in word) and "." in word), said)
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
