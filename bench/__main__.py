@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
-from bench import disk, peers, report, s3
+from bench import disk, peers, pipeline, report, s3
 from bench.measure import BenchError, Row, measure
 from local import seaweed
 from local.run import UsageError, command
@@ -18,7 +19,8 @@ from local.stack import ROOT, state_folder
 
 DISK = ("scan", "copy", "link")
 S3 = ("upload", "upload-aws", "unchanged", "verify")
-ROWS = (*DISK, "sink", *S3)
+DAG = ("dag", "dag-shell", "dag-unchanged")
+ROWS = (*DISK, "sink", *S3, *DAG)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,26 @@ def row(name: str, bench: Bench) -> Iterator[Row]:
                 yield s3.verify_row(bucket, corpus, images)
 
 
+def plain(name: str, bench: Bench, versions: dict[str, str]) -> dict[str, Any]:
+    """Measure a row of single commands."""
+    with row(name, bench) as one:
+        return report.as_dict(measure(one, bench.rounds), bench.scale, bench.rounds, versions)
+
+
+def dag(name: str, bench: Bench, versions: dict[str, str]) -> dict[str, Any]:
+    """Measure a row of the whole DAG."""
+    images = bench.counts.folder_files
+    scratch = bench.scratch / name
+    with pipeline.deployed(bench.corpus, scratch, _tools()) as deployment:
+        if name == "dag-unchanged":
+            one = pipeline.unchanged_row(deployment, images)
+        else:
+            one = pipeline.full_row(deployment, images, shell=name == "dag-shell")
+        measured = measure(one, bench.rounds)
+        below = pipeline.picture(deployment, measured)
+    return report.as_dict(measured, bench.scale, bench.rounds, versions, below)
+
+
 def main() -> int:
     """`SCALE` of the corpus, `ROWS` by name (default: all), `ROUNDS` of each, `SOURCE` (a corpus that is there)."""
     scale, rounds = float(os.environ.get("SCALE") or 1), int(os.environ.get("ROUNDS") or 3)
@@ -76,8 +98,7 @@ def main() -> int:
     bench = Bench(scale, rounds, corpus, counts, scratch)
     try:
         for name in asked:
-            with row(name, bench) as one:
-                found = report.as_dict(measure(one, rounds), scale, rounds, versions)
+            found = dag(name, bench, versions) if name in DAG else plain(name, bench, versions)
             report.keep(found, results)
     except BenchError as error:
         print(error, file=sys.stderr)

@@ -21,11 +21,14 @@ class BenchError(RuntimeError):
 
 @dataclass(frozen=True)
 class Usage:
-    """Seconds by the clock, seconds of CPU with all child processes, and MB (10⁶ bytes) of the largest process."""
+    """Seconds by the clock, seconds of CPU with all child processes, and MB (10⁶ bytes) of the largest process.
+
+    The last two are not known of what others start, as Airflow its tasks.
+    """
 
     wall_s: float
-    cpu_s: float
-    peak_mb: float
+    cpu_s: float | None = None
+    peak_mb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,10 @@ class Measured:
     row: Row
     usages: dict[str, list[Usage]] = field(default_factory=dict)
 
-    def median(self, side: str, quantity: Quantity) -> float:
-        return float(median(getattr(usage, quantity) for usage in self.usages[side]))
+    def median(self, side: str, quantity: Quantity) -> float | None:
+        """The median of a side's rounds; None where it is not known."""
+        known = [value for usage in self.usages[side] if (value := getattr(usage, quantity)) is not None]
+        return median(known) if known else None
 
 
 def run(command: Sequence[str | Path], output: Path, *, environment: Mapping[str, str] | None = None) -> Usage:
@@ -93,10 +98,5 @@ def measure(row: Row, rounds: int) -> Measured:
                 continue
             usage = row.sides[side](number)
             measured.usages[side].append(usage)
-            print(
-                f"{row.name}, round {number + 1}, {side}: {usage.wall_s:.2f} s, CPU {usage.cpu_s:.2f} s, "
-                f"{usage.peak_mb:.0f} MB",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"{row.name}, round {number + 1}, {side}: {usage}", file=sys.stderr, flush=True)
     return measured

@@ -4,19 +4,22 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.measure import Measured, Quantity
+from bench.measure import Measured, Quantity, Target
 from local.stack import ROOT
 
 UNITS: dict[Quantity, str] = {"wall_s": "wall", "cpu_s": "CPU", "peak_mb": "peak memory"}
 
 
-def as_dict(measured: Measured, scale: float, rounds: int, versions: dict[str, str]) -> dict[str, Any]:
-    """A row's figures with all that a reader needs to judge them."""
+def as_dict(
+    measured: Measured, scale: float, rounds: int, versions: dict[str, str], below: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A row's figures with all that a reader needs to judge them; `below` are lines of Markdown to go with them."""
     row = measured.row
     return {
         "row": row.name,
@@ -31,15 +34,16 @@ def as_dict(measured: Measured, scale: float, rounds: int, versions: dict[str, s
         "medians": {
             side: {quantity: measured.median(side, quantity) for quantity in UNITS} for side in measured.usages
         },
-        "targets": [
-            {
-                **asdict(target),
-                "reached": measured.median("ours", target.quantity)
-                / min((measured.median(side, target.quantity) for side in target.against), default=1.0),
-            }
-            for target in row.targets
-        ],
+        "targets": [{**asdict(target), "reached": _reached(measured, target)} for target in row.targets],
+        "below": list(below),
     }
+
+
+def _reached(measured: Measured, target: Target) -> float | None:
+    ours = measured.median("ours", target.quantity)
+    others = [measured.median(side, target.quantity) for side in target.against]
+    least = min((one for one in others if one is not None), default=1.0)
+    return None if ours is None else ours / least
 
 
 def keep(found: dict[str, Any], folder: Path) -> None:
@@ -77,20 +81,23 @@ def markdown(kept: dict[str, Any]) -> str:
             unit = "" if target["against"] else " MB" if target["quantity"] == "peak_mb" else " s"
             sign = "×" if target["against"] else unit
             against = " / ".join(target["against"]) or "–"
-            lines.append(
-                f"| [{row['row']}](#{row['row']}) | {UNITS[target['quantity']]} | {against} | "
-                f"≤ {target['limit']:g} {sign} | {target['reached']:.3g} {sign} | "
-                f"{'✓' if target['reached'] <= target['limit'] else '**missed**'} |"
-            )
+            reached = target["reached"]
+            mark = "✓" if reached and reached <= target["limit"] else "**missed**"
+            cells = [
+                f"[{row['row']}](#{row['row']})",
+                UNITS[target["quantity"]],
+                against,
+                f"≤ {target['limit']:.3g} {sign}",
+                f"{_figure(reached, '.3g')} {sign}",
+                mark,
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
     for row in rows:
         lines += ["", f"## {row['row']}", "", f"{row['title']}: {row['files']:,} files. {row['note']}".rstrip(), ""]
         lines += _sides(row)
         versions = ", ".join(f"{name} {_short(said)}" for name, said in row["versions"].items())
         lines += ["", f"`{row['command']}`, {row['date']}, commit {row['commit']}. {versions}".rstrip(". ") + "."]
-        if "mermaid" in row:
-            lines += ["", "```mermaid", *row["mermaid"], "```"]
-        if "tables" in row:
-            lines += ["", *row["tables"]]
+        lines += row["below"]
     return "\n".join(lines) + "\n"
 
 
@@ -102,12 +109,21 @@ def _sides(row: dict[str, Any]) -> list[str]:
     ours = row["medians"]["ours"]
     for side, median in row["medians"].items():
         walls = [usage["wall_s"] for usage in row["sides"][side]]
+        shares = [_figure(_ratio(ours[quantity], median[quantity]), ".2f") for quantity in ("wall_s", "cpu_s")]
         lines.append(
             f"| {side} | {len(walls)} | {median['wall_s']:.2f} ({min(walls):.2f} to {max(walls):.2f}) | "
-            f"{median['cpu_s']:.2f} | {row['files'] / median['wall_s']:,.0f} | {median['peak_mb']:.0f} | "
-            f"{ours['wall_s'] / median['wall_s']:.2f} | {ours['cpu_s'] / median['cpu_s']:.2f} |"
+            f"{_figure(median['cpu_s'], '.2f')} | {row['files'] / median['wall_s']:,.0f} | "
+            f"{_figure(median['peak_mb'], '.0f')} | {' | '.join(shares)} |"
         )
     return lines
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return one / other if one is not None and other else None
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 def _short(said: str) -> str:

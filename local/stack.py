@@ -51,7 +51,7 @@ class Run:
 
 @dataclass(frozen=True)
 class TaskInstance:
-    """One task of a run. `map_index` is -1 unless the task is mapped; `duration` is in seconds."""
+    """One task of a run. `map_index` is -1 unless the task is mapped; `duration` (s) is from `start` to `end`."""
 
     task_id: str
     map_index: int
@@ -59,6 +59,8 @@ class TaskInstance:
     state: str | None
     try_number: int
     duration: float | None
+    start: datetime | None = None
+    end: datetime | None = None
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
@@ -69,7 +71,13 @@ class TaskInstance:
             state=answer["state"],
             try_number=answer["try_number"],
             duration=answer["duration"],
+            start=_moment(answer["start_date"]),
+            end=_moment(answer["end_date"]),
         )
+
+
+def _moment(written: str | None) -> datetime | None:
+    return None if written is None else datetime.fromisoformat(written)
 
 
 class Login(httpx.Auth):

@@ -103,21 +103,33 @@ def count_outcomes(ledger: pa.Table) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def balance(ledger: pa.Table, scanned: dict[str, int]) -> None:
-    """Check that for every export: files scanned = kept + the sum of the reasons, each file once.
+def count_rows(rows: pa.Table) -> dict[str, int]:
+    """Number of rows by export, of a shard: all the rows that its files have.
+
+    Raises:
+        LedgerError: a file has two rows, or a row no known outcome.
+    """
+    if rows["outcome"].null_count or set(pc.unique(rows["outcome"]).to_pylist()) - set(Outcome):
+        msg = "the ledger holds rows without a known outcome; this is a fault of the program, please report it"
+        raise LedgerError(msg)
+    files = rows.group_by(["export", "path"]).aggregate([])
+    if files.num_rows != rows.num_rows:
+        msg = f"{rows.num_rows - files.num_rows:,} files have more than one row in the ledger; nothing is published"
+        raise LedgerError(msg)
+    counted = rows.group_by("export").aggregate([([], "count_all")])
+    return dict(zip(counted["export"].to_pylist(), counted["count_all"].to_pylist(), strict=True))
+
+
+def balance(rows: Mapping[str, int], scanned: Mapping[str, int]) -> None:
+    """Check that for every export: files scanned = kept + the sum of the reasons.
 
     Args:
-        ledger: all rows of a run.
+        rows: number of rows of the ledger, by export.
         scanned: number of files that the scan met, by export.
 
     Raises:
         LedgerError: with the export and both numbers.
     """
-    if ledger["outcome"].null_count or set(pc.unique(ledger["outcome"]).to_pylist()) - set(Outcome):
-        msg = "the ledger holds rows without a known outcome; this is a fault of the program, please report it"
-        raise LedgerError(msg)
-    counted = ledger.group_by("export").aggregate([([], "count_all")])
-    rows = dict(zip(counted["export"].to_pylist(), counted["count_all"].to_pylist(), strict=True))
     for export in scanned.keys() | rows.keys():
         if scanned.get(export, 0) != rows.get(export, 0):
             msg = (
@@ -125,7 +137,3 @@ def balance(ledger: pa.Table, scanned: dict[str, int]) -> None:
                 f"{rows.get(export, 0):,} rows; nothing is published. Clear the run's tasks from `scan` on"
             )
             raise LedgerError(msg)
-    files = ledger.group_by(["export", "path"]).aggregate([([], "count_all")])
-    if files.num_rows != ledger.num_rows:
-        msg = f"{ledger.num_rows - files.num_rows:,} files have more than one row in the ledger; nothing is published"
-        raise LedgerError(msg)

@@ -6,6 +6,7 @@ as ``previous.json``, so that nothing half-done looks done; ``seal`` writes it a
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,14 @@ class Release:
         }
 
 
-def release_id(keys: list[str], hashes: list[bytes]) -> str:
-    """Name of a release: 16 hex digits of the SHA-256 over the rows `<key>`, NUL, `<sha256 in hex>`, newline."""
+def release_id(rows: Iterable[tuple[str, bytes]]) -> str:
+    """Name of a release: 16 hex digits of the SHA-256 over the rows `<key>`, NUL, `<sha256 in hex>`, newline.
+
+    Args:
+        rows: key and SHA-256 of every image, in the order of the keys.
+    """
     digest = hashlib.sha256()
-    for key, sha256 in sorted(zip(keys, hashes, strict=True)):
+    for key, sha256 in rows:
         digest.update(f"{key}\0{sha256.hex()}\n".encode())
     return digest.hexdigest()[:16]
 

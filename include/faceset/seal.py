@@ -5,20 +5,26 @@ identities that this leaves with too few images go with them.
 """
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset import files, parts, release, removed, sharded, tables
-from include.faceset.ledger import LEDGER, Outcome, balance, kept
+from include.faceset.ledger import LEDGER, Outcome, balance, count_rows, kept
 from include.faceset.names import shown
 from include.faceset.release import Release
 from include.faceset.run import Run
 from include.faceset.unchanged import present_files
 
 MANIFEST_COLUMNS = ["identity", "key", "sha256", "size", "mtime_ns", "export", "path", "format", "colour"]
+MANIFEST = pa.schema([LEDGER.field(name) for name in MANIFEST_COLUMNS])
+ROWS_AT_ONCE = 50_000
 
 
 class SealError(RuntimeError):
@@ -36,36 +42,25 @@ def seal(run: Run) -> Release:
     """
     if run.params.release is not None:
         restored = release.read(release.to_restore(run))
-        bring_to(run, pa.concat_tables(_rows_by_shard(run)))
+        bring_to(run, [_compact(_copied(run, shard)) for shard in range(run.params.shards)])
         release.close_change(run, restored)
         return restored
-    by_shard = [*_rows_by_shard(run), parts.rejected(run)]
-    ledger = settle(pa.concat_tables(by_shard), run.params.min_images)
-    scanned = parts.counts(run)
-    balance(ledger, scanned)
-    images = kept(ledger).sort_by("key")
-    if images.num_rows == 0:
-        msg = (
-            f"no image is left of {ledger.num_rows:,} files; nothing is published and the output is as it was copied. "
-            f"The reasons are in {run.work}; is local_source right, and min_images={run.params.min_images}?"
-        )
-        raise SealError(msg)
-    bring_to(run, images)
-    manifest = images.select(MANIFEST_COLUMNS)
     building = run.work / "release"
     files.remove_tree(building)
-    tables.write(manifest, building / release.MANIFEST_FILE)
-    _write_ledger(run, ledger, [rows.num_rows for rows in by_shard], building / release.LEDGER_FILE)
-    tables.write(class_index(manifest), building / release.CLASSES_FILE)
+    images, classes = _settled(run, building / release.LEDGER_FILE)
+    bring_to(run, images)
+    ordered = Ordered.by_key(images)
+    tables.write_all(ordered.slices(MANIFEST_COLUMNS), MANIFEST, building / release.MANIFEST_FILE)
+    tables.write(class_index(classes), building / release.CLASSES_FILE)
     with (building / release.MANIFEST_FILE).open("rb") as written:
         manifest_sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     sealed = Release(
-        release_id=release.release_id(manifest["key"].to_pylist(), manifest["sha256"].to_pylist()),
+        release_id=release.release_id(ordered.rows(["key", "sha256"])),
         dataset=run.dataset.name,
-        identities=pc.count_distinct(manifest["identity"]).as_py(),
-        images=manifest.num_rows,
-        size=pc.sum(manifest["size"]).as_py(),
-        scanned=scanned,
+        identities=classes.num_rows,
+        images=ordered.images.num_rows,
+        size=pc.sum(ordered.images["size"]).as_py(),
+        scanned=parts.counts(run),
         manifest_sha256=manifest_sha256,
         min_images=run.params.min_images,
         decode=run.params.decode,
@@ -79,12 +74,75 @@ def seal(run: Run) -> Release:
     return sealed
 
 
-def settle(ledger: pa.Table, min_images: int) -> pa.Table:
-    """Take out the images whose bytes are kept under two identities, then the identities left with too few."""
+@dataclass(frozen=True)
+class Ordered:
+    """Kept rows and the order of their keys: they are sorted slice by slice, never as a whole."""
+
+    images: pa.Table
+    order: pa.Array
+
+    @classmethod
+    def by_key(cls, images: list[pa.Table]) -> Self:
+        table = pa.concat_tables(images).unify_dictionaries()
+        return cls(table, pc.sort_indices(table["key"]))
+
+    def slices(self, columns: list[str]) -> Iterator[pa.Table]:
+        """Tables of `columns`, in the order of keys."""
+        selected = self.images.select(columns)
+        for start in range(0, len(self.order), ROWS_AT_ONCE):
+            yield selected.take(self.order.slice(start, ROWS_AT_ONCE))
+
+    def rows(self, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+        """The same row by row."""
+        for rows in self.slices(columns):
+            yield from zip(*(column.to_pylist() for column in rows.columns), strict=True)
+
+
+def _settled(run: Run, path: Path) -> tuple[list[pa.Table], pa.Table]:
+    """Write the ledger, one shard in memory at a time, and check that it balances.
+
+    Returns:
+        Of each shard the kept rows (schema LEDGER, with what repeats as dictionaries), and all classes (identity,
+        images).
+
+    Raises:
+        LedgerError: the ledger does not balance.
+        SealError: no image is left, or a shard's rows are gone.
+    """
+    shared = _shared_bytes(run)
+    images, classes = [], []
+    in_ledger = Counter[str]()
+    with sharded.writing(path, LEDGER, run.params.shards) as add:
+        for shard in range(run.params.shards):
+            rows = settle(_copied(run, shard), shared, run.params.min_images)
+            add(shard, rows)
+            in_ledger.update(count_rows(rows))
+            kept_rows = kept(rows)
+            classes.append(kept_rows.group_by("identity").aggregate([([], "count_all")]))
+            images.append(_compact(kept_rows))
+        rejected = parts.rejected(run)
+        add(sharded.NO_SHARD, rejected)
+        in_ledger.update(count_rows(rejected))
+    balance(in_ledger, parts.counts(run))
+    if not any(rows.num_rows for rows in images):
+        msg = (
+            f"no image is left of {in_ledger.total():,} files; nothing is published, the output is as it was copied. "
+            f"The reasons are in {run.work}; is local_source right, and min_images={run.params.min_images}?"
+        )
+        raise SealError(msg)
+    return images, pa.concat_tables(classes)
+
+
+def _shared_bytes(run: Run) -> pa.Array:
+    """SHA-256 of images that are kept more than once; since no identity keeps bytes twice, under two identities."""
+    hashes = [kept(_copied(run, shard, ["outcome", "sha256"]))["sha256"] for shard in range(run.params.shards)]
+    counts = pa.chunked_array([chunk for column in hashes for chunk in column.chunks], pa.binary(32)).value_counts()
+    return counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+
+
+def settle(ledger: pa.Table, shared: pa.Array, min_images: int) -> pa.Table:
+    """Take out the images of a shard whose bytes are `shared`, then the identities left with too few."""
     is_kept = pc.equal(ledger["outcome"], Outcome.KEPT.value)
-    images = ledger.filter(is_kept).select(["sha256", "identity"])
-    owners = images.group_by("sha256").aggregate([("identity", "count_distinct")])
-    shared = owners["sha256"].filter(pc.greater(owners["identity_count_distinct"], 1)).combine_chunks()
     in_conflict = pc.and_(is_kept, pc.is_in(ledger["sha256"], value_set=shared))
     ledger = _with_outcome(ledger, in_conflict, Outcome.IDENTITY_CONFLICT)
     left = kept(ledger).group_by("identity").aggregate([([], "count_all")])
@@ -94,47 +152,58 @@ def settle(ledger: pa.Table, min_images: int) -> pa.Table:
     return _with_outcome(ledger, too_few, Outcome.TOO_FEW_IMAGES)
 
 
-def class_index(manifest: pa.Table) -> pa.Table:
+def class_index(classes: pa.Table) -> pa.Table:
     """The class of each identity as torchvision's ImageFolder will number it: folder names sorted by code point."""
-    counted = manifest.group_by("identity").aggregate([([], "count_all")]).sort_by("identity")
+    counted = classes.sort_by("identity")
     index = pa.array(range(counted.num_rows), pa.int64())
     return pa.table({"index": index, "identity": counted["identity"], "images": counted["count_all"]})
 
 
-def bring_to(run: Run, images: pa.Table) -> None:
+def bring_to(run: Run, images: Iterable[pa.Table]) -> None:
     """Take out of the output whatever is not of the release, and check that all of the release is there.
 
     Args:
         run: the run.
-        images: the kept rows (schema LEDGER).
+        images: the kept rows (schema LEDGER) of each shard.
 
     Raises:
         SealError: a file is missing or is not as it was written (size and mtime).
     """
-    identities = pc.unique(images["identity"]).to_pylist()
-    present = present_files(run.output, identities)
-    surplus = present.filter(pc.invert(pc.is_in(present["key"], value_set=images["key"].combine_chunks())))
-    doomed = [run.output / name for name in {path.name for path in run.output.iterdir()} - set(identities)]
-    for identity in pc.unique(surplus["identity"]).to_pylist():
-        of_identity = images.filter(pc.equal(images["identity"], identity))
-        wanted = {run.output / key for key in of_identity["key"].to_pylist()}
-        folder = run.output / identity
-        doomed += set(folder.iterdir()) - wanted if folder.is_dir() and not folder.is_symlink() else [folder]
+    surplus = {path.name for path in run.output.iterdir()}
+    doomed: list[Path] = []
+    missing = 0
+    for of_shard in images:
+        identities = pc.unique(of_shard["identity"].cast(pa.string())).to_pylist()
+        surplus.difference_update(identities)
+        present = present_files(run.output, identities)
+        doomed += _strays(run, of_shard, present)
+        as_put = ["key", "size", "staged_mtime_ns"]
+        found = of_shard.select(as_put).join(
+            present.select(["key", "size", "mtime_ns", "links"]), keys=as_put, right_keys=["key", "size", "mtime_ns"]
+        )
+        missing += found["links"].null_count
+    doomed += [run.output / name for name in surplus]
     if doomed:
         release.open_for_change(run)
         before = _before(run, doomed)
         for path in doomed:
             removed.take_out(run, path, before)
-    as_put = ["key", "size", "staged_mtime_ns"]
-    found = images.select(as_put).join(
-        present.select(["key", "size", "mtime_ns", "links"]), keys=as_put, right_keys=["key", "size", "mtime_ns"]
-    )
-    if missing := found["links"].null_count:
+    if missing:
         msg = (
             f"{missing:,} files are not in {run.output} as they were written: something else writes there "
             "or the disk is failing. Clear the run's tasks from `copy_shard` on to write them again"
         )
         raise SealError(msg)
+
+
+def _strays(run: Run, images: pa.Table, present: pa.Table) -> Iterator[Path]:
+    """What lies in the folders of identities but is not of `images`."""
+    stray = present.filter(pc.invert(pc.is_in(present["key"], value_set=images["key"].combine_chunks())))
+    for identity in pc.unique(stray["identity"]).to_pylist():
+        of_identity = images.filter(pc.equal(images["identity"].cast(pa.string()), identity))
+        wanted = {run.output / key for key in of_identity["key"].to_pylist()}
+        folder = run.output / identity
+        yield from set(folder.iterdir()) - wanted if folder.is_dir() and not folder.is_symlink() else [folder]
 
 
 def _before(run: Run, doomed: list[Path]) -> removed.Before:
@@ -150,24 +219,22 @@ def _before(run: Run, doomed: list[Path]) -> removed.Before:
     return removed.before(ledger.filter(pc.is_in(ledger["identity"], value_set=concerned)))
 
 
-def _rows_by_shard(run: Run) -> list[pa.Table]:
+def _copied(run: Run, shard: int, columns: list[str] | None = None) -> pa.Table:
+    """Ledger rows of a shard as the copying left them, with those that the filter settled."""
     try:
-        return [
-            tables.read_all([path for path in (run.filtered(shard), run.copied(shard)) if path.exists()], LEDGER)
-            for shard in range(run.params.shards)
-        ]
+        return tables.read_all(
+            [path for path in (run.filtered(shard), run.copied(shard)) if path.exists()], LEDGER, columns
+        )
     except FileNotFoundError as error:
         msg = f"{error.filename or error} is gone from the run's work folder; trigger a new run"
         raise SealError(msg) from error
 
 
-def _write_ledger(run: Run, ledger: pa.Table, sizes: list[int], path: Path) -> None:
-    """Write a ledger whose rows come shard by shard, `sizes` of each, and at last those of no shard."""
-    start = 0
-    with sharded.writing(path, LEDGER, run.params.shards) as add:
-        for shard, size in zip([*range(run.params.shards), sharded.NO_SHARD], sizes, strict=True):
-            add(shard, ledger.slice(start, size))
-            start += size
+def _compact(rows: pa.Table) -> pa.Table:
+    """The same rows with the columns as dictionaries that repeat their values."""
+    for name in ("identity", "export", "partition", "format", "colour", "outcome"):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, rows[name].dictionary_encode())
+    return rows
 
 
 def _with_outcome(ledger: pa.Table, rows: pa.ChunkedArray, outcome: Outcome) -> pa.Table:

@@ -1,0 +1,155 @@
+"""Rows of the whole DAG, under the real scheduler and S3 server, and the picture of a run as a timeline."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from bench import measure
+from bench.measure import BenchError, Measured, Row, Target, Usage
+from bench.peers import of_machine
+from bench.s3 import BUCKET, Bucket, bucket
+from local import seaweed, stack, storage
+from local.sample import FLAT, FOLDERS
+
+NAME = "benchmark"
+
+
+@dataclass
+class Deployment:
+    """Airflow with one dataset, its S3 server, and what the runs so far left in its records."""
+
+    airflow: stack.Stack
+    s3: Bucket
+    corpus: Path
+    timelines: list[list[stack.TaskInstance]] = field(default_factory=list)
+
+    def run(self, _: int) -> Usage:
+        """Trigger a run and wait for its end, by the clock of whoever pressed the button."""
+        began = datetime.now().astimezone()
+        run = self.airflow.trigger(NAME, {})
+        if self.airflow.wait(run) != "success":
+            raise BenchError(f"{run.run_id} failed; its logs are in {self.airflow.home / 'logs'}")
+        wall = (datetime.now().astimezone() - began).total_seconds()
+        self.timelines.append(self.airflow.task_instances(run))
+        return Usage(wall)
+
+    def shell(self, number: int) -> Usage:
+        """What the DAG replaces: a copy, then a sync of it."""
+        merged = self.s3.scratch / f"merged-{number}"
+        uri = f"s3://{BUCKET}/shell-{number}/"
+        copied = measure.run([of_machine("cp"), "-r", str(self.corpus / FOLDERS), str(merged)], self.s3.scratch / "cp")
+        sent = self.s3.tool("aws", "s3", "sync", "--quiet", f"{merged}/", uri)
+        return Usage(copied.wall_s + sent.wall_s)
+
+    def sync_alone(self, _: int) -> Usage:
+        """A sync of what the DAG has published, with nothing to do."""
+        return self.s3.tool("aws", "s3", "sync", "--quiet", f"{self.corpus / FOLDERS}/", f"s3://{BUCKET}/set/")
+
+
+@contextmanager
+def deployed(corpus: Path, scratch: Path, tools: Path) -> Iterator[Deployment]:
+    """Airflow and S3 with a copy of the project whose only dataset is the corpus."""
+    for name in ("dags", "include", "plugins"):
+        shutil.copytree(stack.ROOT / name, scratch / name, ignore=shutil.ignore_patterns("reidnet_v3.yaml"))
+    declared = {
+        "local_source": str(corpus),
+        "output": str(scratch / "merged"),
+        "destination": f"s3://{BUCKET}/set/",
+        "exports": [
+            {"name": FLAT, "layout": "flat", "pattern": "{identity}_face.png"},
+            {"name": FOLDERS, "layout": "image_folder"},
+        ],
+    }
+    (scratch / f"include/datasets/{NAME}.yaml").write_text(yaml.safe_dump(declared))
+    with seaweed.running(scratch / "s3", [BUCKET]) as server:
+        environment = {
+            **storage.connection(server),
+            "PYTHONPATH": os.pathsep.join([str(scratch), str(scratch / "plugins"), str(stack.ROOT)]),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(scratch / "plugins"),
+        }
+        clients = bucket(server.endpoint, server.user, tools, scratch / "clients")
+        with stack.running(scratch / "airflow", dags=scratch / "dags", environment=environment) as airflow:
+            yield Deployment(airflow, clients, corpus)
+
+
+def full_row(deployment: Deployment, files: int, *, shell: bool) -> Row:
+    """From nothing to a proven bucket; beside a copy and a sync by hand where these are asked for."""
+    sides: dict[str, Callable[[int], Usage]] = {"ours": deployment.run}
+    targets = []
+    if shell:
+        sides["cp -r, aws s3 sync"] = deployment.shell
+        targets = [Target("wall_s", 0.5, ("cp -r, aws s3 sync",))]
+    title = "the whole DAG from an empty bucket, under the real scheduler"
+    return Row("dag-shell" if shell else "dag", title, files, sides, targets, once=tuple(sides))
+
+
+def unchanged_row(deployment: Deployment, files: int) -> Row:
+    """The whole DAG once more."""
+    deployment.run(0)
+    sides: dict[str, Callable[[int], Usage]] = {"ours": deployment.run, "aws s3 sync": deployment.sync_alone}
+    targets = [Target("wall_s", 1.0, ("aws s3 sync",))]
+    return Row("dag-unchanged", "the whole DAG, nothing changed, beside a sync alone", files, sides, targets)
+
+
+def idle(timeline: list[stack.TaskInstance], wall_s: float) -> float:
+    """Seconds of a run in which no task was at work: what Airflow adds."""
+    spans = sorted((one.start, one.end) for one in timeline if one.start and one.end)
+    busy, until = 0.0, spans[0][0]
+    for start, end in spans:
+        busy += max(0.0, (end - max(start, until)).total_seconds())
+        until = max(until, end)
+    return wall_s - busy
+
+
+def picture(deployment: Deployment, measured: Measured) -> list[str]:
+    """What Airflow's records say of the last run: where its time went, and a timeline."""
+    timeline = deployment.timelines[-1]
+    wall = measured.usages["ours"][-1].wall_s
+    return [
+        "",
+        f"Of {wall:.1f} s no task was at work in {idle(timeline, wall):.1f} s: that is what Airflow adds.",
+        "",
+        *seconds_by_task(timeline),
+        "",
+        "```mermaid",
+        *gantt(timeline),
+        "```",
+    ]
+
+
+def gantt(timeline: list[stack.TaskInstance]) -> list[str]:
+    """A run as a Mermaid diagram: a bar for each task instance."""
+    spans = sorted((one.start, one.end, one) for one in timeline if one.start and one.end)
+    first = spans[0][0]
+    lines = ["gantt", "    dateFormat x", "    axisFormat %M:%S"]
+    section = ""
+    for start, end, one in spans:
+        if one.task_id != section:
+            section = one.task_id
+            lines.append(f"    section {section}")
+        label = one.label if one.map_index >= 0 else one.task_id
+        begin, finish = (round((moment - first).total_seconds() * 1000) for moment in (start, end))
+        lines.append(f"    {label} : {begin}, {finish}")
+    return lines
+
+
+def seconds_by_task(timeline: list[stack.TaskInstance]) -> list[str]:
+    """A table: of each task, its instances, the sum of their seconds, the longest, and the time from first to last."""
+    lines = [
+        "| task | instances | seconds in all | longest | from first to last |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    names = {one.task_id: None for one in sorted(timeline, key=lambda one: str(one.start))}
+    for name in names:
+        spans = [(one.start, one.end) for one in timeline if one.task_id == name and one.start and one.end]
+        if spans:
+            took = [(end - start).total_seconds() for start, end in spans]
+            whole = (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds()
+            lines.append(f"| {name} | {len(took)} | {sum(took):.1f} | {max(took):.1f} | {whole:.1f} |")
+    return lines
