@@ -73,13 +73,13 @@ def dag(name: str, bench: Bench, versions: dict[str, str]) -> dict[str, Any]:
     """Measure a row of the whole DAG."""
     images = bench.counts.folder_files
     scratch = bench.scratch / name
-    with pipeline.deployed(bench.corpus, scratch, _tools()) as deployment:
+    with pipeline.deployed(bench.corpus, scratch, _tools()) as deployed:
         if name == "dag-unchanged":
-            one = pipeline.unchanged_row(deployment, images)
+            one = pipeline.unchanged_row(deployed, images)
         else:
-            one = pipeline.full_row(deployment, images, shell=name == "dag-shell")
+            one = pipeline.full_row(deployed, images, shell=name == "dag-shell")
         measured = measure(one, bench.rounds)
-        below = pipeline.picture(deployment, measured)
+        below = pipeline.picture(deployed, measured)
     return report.as_dict(measured, bench.scale, bench.rounds, versions, below)
 
 

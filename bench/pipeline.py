@@ -1,20 +1,16 @@
 """Rows of the whole DAG, under the real scheduler and S3 server, and the picture of a run as a timeline."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-import yaml
-
 from bench import measure
 from bench.measure import BenchError, Measured, Row, Target, Usage
 from bench.peers import of_machine
 from bench.s3 import BUCKET, Bucket, bucket
-from local import seaweed, stack, storage
+from local import deployment, seaweed, stack
 from local.sample import FLAT, FOLDERS
 
 NAME = "benchmark"
@@ -55,8 +51,6 @@ class Deployment:
 @contextmanager
 def deployed(corpus: Path, scratch: Path, tools: Path) -> Iterator[Deployment]:
     """Airflow and S3 with a copy of the project whose only dataset is the corpus."""
-    for name in ("dags", "include", "plugins"):
-        shutil.copytree(stack.ROOT / name, scratch / name, ignore=shutil.ignore_patterns("reidnet_v3.yaml"))
     declared = {
         "local_source": str(corpus),
         "output": str(scratch / "merged"),
@@ -66,33 +60,28 @@ def deployed(corpus: Path, scratch: Path, tools: Path) -> Iterator[Deployment]:
             {"name": FOLDERS, "layout": "image_folder"},
         ],
     }
-    (scratch / f"include/datasets/{NAME}.yaml").write_text(yaml.safe_dump(declared))
-    with seaweed.running(scratch / "s3", [BUCKET]) as server:
-        environment = {
-            **storage.connection(server),
-            "PYTHONPATH": os.pathsep.join([str(scratch), str(scratch / "plugins"), str(stack.ROOT)]),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(scratch / "plugins"),
-        }
-        clients = bucket(server.endpoint, server.user, tools, scratch / "clients")
-        with stack.running(scratch / "airflow", dags=scratch / "dags", environment=environment) as airflow:
-            yield Deployment(airflow, clients, corpus)
+    with (
+        seaweed.running(scratch / "s3", [BUCKET]) as server,
+        deployment.running(scratch, server, NAME, declared) as airflow,
+    ):
+        yield Deployment(airflow, bucket(server.endpoint, server.user, tools, scratch / "clients"), corpus)
 
 
-def full_row(deployment: Deployment, files: int, *, shell: bool) -> Row:
+def full_row(deployed: Deployment, files: int, *, shell: bool) -> Row:
     """From nothing to a proven bucket; beside a copy and a sync by hand where these are asked for."""
-    sides: dict[str, Callable[[int], Usage]] = {"ours": deployment.run}
+    sides: dict[str, Callable[[int], Usage]] = {"ours": deployed.run}
     targets = []
     if shell:
-        sides["cp -r, aws s3 sync"] = deployment.shell
+        sides["cp -r, aws s3 sync"] = deployed.shell
         targets = [Target("wall_s", 0.5, ("cp -r, aws s3 sync",))]
     title = "the whole DAG from an empty bucket, under the real scheduler"
     return Row("dag-shell" if shell else "dag", title, files, sides, targets, once=tuple(sides))
 
 
-def unchanged_row(deployment: Deployment, files: int) -> Row:
+def unchanged_row(deployed: Deployment, files: int) -> Row:
     """The whole DAG once more."""
-    deployment.run(0)
-    sides: dict[str, Callable[[int], Usage]] = {"ours": deployment.run, "aws s3 sync": deployment.sync_alone}
+    deployed.run(0)
+    sides: dict[str, Callable[[int], Usage]] = {"ours": deployed.run, "aws s3 sync": deployed.sync_alone}
     targets = [Target("wall_s", 1.0, ("aws s3 sync",))]
     return Row("dag-unchanged", "the whole DAG, nothing changed, beside a sync alone", files, sides, targets)
 
@@ -107,9 +96,9 @@ def idle(timeline: list[stack.TaskInstance], wall_s: float) -> float:
     return wall_s - busy
 
 
-def picture(deployment: Deployment, measured: Measured) -> list[str]:
+def picture(deployed: Deployment, measured: Measured) -> list[str]:
     """What Airflow's records say of the last run: where its time went, and a timeline."""
-    timeline = deployment.timelines[-1]
+    timeline = deployed.timelines[-1]
     wall = measured.usages["ours"][-1].wall_s
     return [
         "",

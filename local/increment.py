@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from numpy.random import default_rng
 
-from local import faces, seaweed, stack, storage
+from local import deployment, faces, seaweed, stack
 from local.run import command
 from local.sample import FLAT, FOLDERS, make_reference
 
@@ -62,12 +61,9 @@ def draw_part(reference: Path, part: Path) -> None:
     building.rename(part)
 
 
-def project(folder: Path, reference: Path) -> None:
-    """A copy of the project with one dataset: the reference's two exports, and one that comes in parts."""
-    for name in ("dags", "include", "plugins"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-        shutil.copytree(stack.ROOT / name, folder / name, ignore=shutil.ignore_patterns("reidnet_v3.yaml"))
-    declared = {
+def declared(folder: Path, reference: Path) -> dict[str, Any]:
+    """The dataset: the reference's two exports, and one that comes in parts."""
+    return {
         "local_source": str(folder),
         "output": str(folder / "merged"),
         "destination": f"s3://{BUCKET}/set/",
@@ -77,7 +73,6 @@ def project(folder: Path, reference: Path) -> None:
             {"name": "weekly", "layout": "image_folder", "root": "weekly/{partition}"},
         ],
     }
-    (folder / f"include/datasets/{NAME}.yaml").write_text(yaml.safe_dump(declared))
 
 
 def measure(airflow: stack.Stack, name: str, conf: dict[str, Any]) -> Cost:
@@ -137,19 +132,14 @@ def main() -> int:
     first = state / "weekly" / PARTS[0] / "zoe"
     first.mkdir(parents=True, exist_ok=True)
     (first / "1.jpg").write_bytes(faces.jpeg(faces.portrait(faces.person(default_rng(2)), default_rng(2))))
-    project(state, reference)
-    folder = state
-    with seaweed.running(state / "s3", [BUCKET]) as server:
-        environment = {
-            **storage.connection(server),
-            "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "plugins"), str(stack.ROOT)]),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(folder / "plugins"),
-        }
-        with stack.running(state / "airflow", dags=folder / "dags", environment=environment) as airflow:
-            costs = []
-            for name, partition in (("full", PARTS[0]), ("a new part of 1 %", PARTS[1]), ("nothing new", PARTS[1])):
-                costs.append(measure(airflow, name, {"partition": partition}))
-                print(f"{name}: {costs[-1].wall:.1f} s", file=sys.stderr, flush=True)
+    with (
+        seaweed.running(state / "s3", [BUCKET]) as server,
+        deployment.running(state, server, NAME, declared(state, reference)) as airflow,
+    ):
+        costs = []
+        for name, partition in (("full", PARTS[0]), ("a new part of 1 %", PARTS[1]), ("nothing new", PARTS[1])):
+            costs.append(measure(airflow, name, {"partition": partition}))
+            print(f"{name}: {costs[-1].wall:.1f} s", file=sys.stderr, flush=True)
     print(table(costs))
     return 0
 

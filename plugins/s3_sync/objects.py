@@ -28,6 +28,7 @@ UNSAFE_KEY = r"(?s)^$|(^|/)\.{0,2}(/|$)|[\x00-\x1f\x7f]"
 MAX_KEY_BYTES = 1024
 CHUNK = 1 << 20
 THREADS = 8
+BATCH = 10_000
 
 
 def load(objects: pa.Table | Path | str | None, source: Path, target: S3Target) -> pa.Table:
@@ -80,9 +81,13 @@ def walk(source: Path) -> pa.Table:
     or file: leaving one out would delete its key.
     """
     keys = sorted(_files(source, ""))
+    batches = []
     with root(source) as top, ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda key: _size_and_sha256(top, key), keys))
-    return pa.table([keys, [size for size, _ in found], [digest for _, digest in found]], schema=SCHEMA)
+        for start in range(0, len(keys), BATCH):
+            batch = keys[start : start + BATCH]
+            sizes, digests = zip(*pool.map(lambda key: _size_and_sha256(top, key), batch), strict=True)
+            batches.append(pa.record_batch([batch, sizes, digests], schema=SCHEMA))
+    return pa.Table.from_batches(batches, schema=SCHEMA)
 
 
 def _files(folder: Path, prefix: str) -> Iterator[str]:
