@@ -22,7 +22,7 @@ override $(1) := $$(value $(1))
 export $(1)
 endif
 endef
-$(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE ROWS ROUNDS ARGS,$(eval $(call verbatim,$(name))))
+$(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE ROWS ROUNDS RESULTS ARGS,$(eval $(call verbatim,$(name))))
 
 ##@ Use
 .PHONY: run

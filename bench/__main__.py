@@ -19,7 +19,7 @@ from local.stack import ROOT, state_folder
 
 DISK = ("scan", "copy", "link")
 S3 = ("upload", "upload-aws", "unchanged", "verify")
-DAG = ("dag", "dag-shell", "dag-unchanged")
+DAG = ("dag", "dag-shell")
 ROWS = (*DISK, "sink", *S3, *DAG)
 
 
@@ -63,28 +63,31 @@ def row(name: str, bench: Bench) -> Iterator[Row]:
                 yield s3.verify_row(bucket, corpus, images)
 
 
-def plain(name: str, bench: Bench, versions: dict[str, str]) -> dict[str, Any]:
+def single(name: str, bench: Bench) -> Iterator[dict[str, Any]]:
     """Measure a row of single commands."""
     with row(name, bench) as one:
-        return report.as_dict(measure(one, bench.rounds), bench.scale, bench.rounds, versions)
+        yield report.as_dict(measure(one, bench.rounds), bench.scale, bench.rounds, peers.versions(_tools()))
 
 
-def dag(name: str, bench: Bench, versions: dict[str, str]) -> dict[str, Any]:
-    """Measure a row of the whole DAG."""
-    images = bench.counts.folder_files
-    scratch = bench.scratch / name
-    with pipeline.deployed(bench.corpus, scratch, _tools()) as deployed:
-        if name == "dag-unchanged":
-            one = pipeline.unchanged_row(deployed, images)
-        else:
-            one = pipeline.full_row(deployed, images, shell=name == "dag-shell")
-        measured = measure(one, bench.rounds)
-        below = pipeline.picture(deployed, measured)
-    return report.as_dict(measured, bench.scale, bench.rounds, versions, below)
+def whole(name: str, bench: Bench) -> Iterator[dict[str, Any]]:
+    """Measure the whole DAG: from nothing and then with nothing to do, or beside what it replaces."""
+    images, versions = bench.counts.folder_files, peers.versions(_tools())
+    with pipeline.deployed(bench.corpus, bench.scratch / name, _tools()) as deployed:
+        rows = [pipeline.full_row(deployed, images, shell=name == "dag-shell")]
+        if name == "dag":
+            rows.append(pipeline.unchanged_row(deployed, images))
+        for one in rows:
+            measured = measure(one, bench.rounds)
+            below = pipeline.picture(deployed, measured)
+            yield report.as_dict(measured, bench.scale, bench.rounds, versions, below)
 
 
 def main() -> int:
-    """`SCALE` of the corpus, `ROWS` by name (default: all), `ROUNDS` of each, `SOURCE` (a corpus that is there)."""
+    """Read the settings, measure, keep and print.
+
+    `SCALE` of the corpus, `ROWS` by name (default: all), `ROUNDS` of each, `SOURCE` (a corpus that is there), `RESULTS`
+    (the folder of the figures).
+    """
     scale, rounds = float(os.environ.get("SCALE") or 1), int(os.environ.get("ROUNDS") or 3)
     asked = (os.environ.get("ROWS") or " ".join(ROWS)).split()
     if unknown := set(asked) - set(ROWS):
@@ -92,14 +95,13 @@ def main() -> int:
     corpus = Path(os.environ.get("SOURCE") or state_folder() / f"sample-scale-{scale:g}")
     counts = make_reference(corpus, scale)
     (state := state_folder() / "bench").mkdir(parents=True, exist_ok=True)
-    results = ROOT / "docs" if scale == 1 else state / f"scale-{scale:g}"
-    versions = peers.versions(_tools())
+    results = Path(os.environ.get("RESULTS") or (ROOT / "docs" if scale == 1 else state / f"scale-{scale:g}"))
     scratch = Path(mkdtemp(prefix=f"scale-{scale:g}-", dir=state))
     bench = Bench(scale, rounds, corpus, counts, scratch)
     try:
         for name in asked:
-            found = dag(name, bench, versions) if name in DAG else plain(name, bench, versions)
-            report.keep(found, results)
+            for found in (whole if name in DAG else single)(name, bench):
+                report.keep(found, results)
     except BenchError as error:
         print(error, file=sys.stderr)
         return 1

@@ -26,7 +26,7 @@ def as_dict(
         "title": row.title,
         "files": row.files,
         "note": row.note,
-        "command": f"make bench SCALE={scale:g} ROWS={row.name} ROUNDS={rounds}",
+        "command": f"make bench SCALE={scale:g} ROWS={row.name.removesuffix('-unchanged')} ROUNDS={rounds}",
         "commit": _commit(),
         "date": datetime.now(UTC).date().isoformat(),
         "versions": versions,
