@@ -10,14 +10,14 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from bench import disk, peers, pipeline, report, s3
+from bench import disk, parse, peers, pipeline, report, s3
 from bench.measure import BenchError, Row, measure
 from local import seaweed
 from local.run import UsageError, command
 from local.sample import Counts, make_reference
 from local.stack import ROOT, state_folder
 
-DISK = ("scan", "copy", "link")
+DISK = ("parse", "scan", "copy", "link")
 S3 = ("upload", "upload-aws", "unchanged", "verify")
 DAG = ("dag", "dag-shell")
 ROWS = (*DISK, "sink", *S3, *DAG)
@@ -42,7 +42,9 @@ class Bench:
 def row(name: str, bench: Bench) -> Iterator[Row]:
     """A row, with the servers that it needs."""
     corpus, scratch, images = bench.corpus, bench.scratch, bench.counts.folder_files
-    if name == "scan":
+    if name == "parse":
+        yield parse.parse_row(scratch)
+    elif name == "scan":
         yield disk.scan_row(corpus, scratch, bench.scanned)
     elif name == "copy":
         yield disk.copy_row(corpus, scratch, images)

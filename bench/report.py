@@ -22,7 +22,7 @@ def as_dict(
     """A row's figures with all that a reader needs to judge them; `below` are lines of Markdown to go with them."""
     row = measured.row
     return {
-        "row": row.name,
+        "row": row.name if scale == 1 else f"{row.name}-{scale:g}",
         "title": row.title,
         "files": row.files,
         "note": row.note,
