@@ -51,8 +51,8 @@ def copy_row(corpus: Path, scratch: Path, files: int) -> Row:
         files,
         sides,
         [Target("wall_s", 1.0, ("cp -r",)), Target("peak_mb", 500)],
-        note="`cp` looks at no byte. Of our CPU time a quarter is the kernel's (more than that is all that `cp` needs), a "
-        "quarter libjpeg's, a tenth Pillow's reading of headers.",
+        note="`cp` looks at no byte. Of our CPU time the kernel's part, a quarter, is more than all that `cp` needs; "
+        "another quarter is libjpeg's, a tenth Pillow's reading of headers.",
     )
 
 
