@@ -78,7 +78,7 @@ def markdown(kept: dict[str, Any]) -> str:
     ]
     for row in rows:
         for target in row["targets"]:
-            unit = "" if target["against"] else " MB" if target["quantity"] == "peak_mb" else " s"
+            unit = "MB" if target["quantity"] == "peak_mb" else "s"
             sign = "×" if target["against"] else unit
             against = " / ".join(target["against"]) or "–"
             reached = target["reached"]
