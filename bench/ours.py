@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from local.sample import FLAT, FOLDERS
+from local.sample import EXPORTS, FLAT, FOLDERS
 
 WORKERS = 2
 SHARDS = 16
@@ -28,10 +28,7 @@ def make_run(source: str, output: str, **changes: Any) -> Any:
             "local_source": source,
             "output": output,
             "destination": "s3://bench/set/",
-            "exports": [
-                {"name": FOLDERS, "layout": "image_folder"},
-                {"name": FLAT, "layout": "flat", "pattern": "{identity}_face.png"},
-            ],
+            "exports": EXPORTS,
             "shards": SHARDS,
         }
     )

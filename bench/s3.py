@@ -140,7 +140,6 @@ def sink() -> Iterator[str]:
         if process.stdout is None:
             raise measure.BenchError("the sink has no output")
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        process.kill()
 
 
 def _uri(side: str, number: int | None = None) -> str:

@@ -1,7 +1,8 @@
-"""A copy of the project with one dataset, deployed: what measurements run on."""
+"""A copy of the project with datasets of its own, deployed: what measurements and tests run on."""
 
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,17 +13,37 @@ import yaml
 from local import seaweed, stack, storage
 
 
-@contextmanager
-def running(folder: Path, server: seaweed.S3Server, dataset: str, declared: Mapping[str, Any]) -> Iterator[stack.Stack]:
-    """Run Airflow on a copy of the project, in `folder`, whose only dataset is the declared one."""
+def copy_project(folder: Path, datasets: Mapping[str, Mapping[str, Any]]) -> None:
+    """Copy what a deployment needs into `folder`, with the declared datasets, by name, instead of the project's."""
+    leave_out = shutil.ignore_patterns("__pycache__", "reidnet_v3.yaml")
     for name in ("dags", "include", "plugins"):
         shutil.rmtree(folder / name, ignore_errors=True)
-        shutil.copytree(stack.ROOT / name, folder / name, ignore=shutil.ignore_patterns("reidnet_v3.yaml"))
-    (folder / f"include/datasets/{dataset}.yaml").write_text(yaml.safe_dump(dict(declared)))
+        shutil.copytree(stack.ROOT / name, folder / name, ignore=leave_out)
+    for name, declared in datasets.items():
+        (folder / f"include/datasets/{name}.yaml").write_text(yaml.safe_dump(dict(declared)))
+
+
+@contextmanager
+def running(folder: Path, server: seaweed.S3Server, *, service: bool = False) -> Iterator[stack.Stack]:
+    """Run Airflow on a copy of the project; `service` as in `stack.running`."""
     environment = {
         **storage.connection(server),
         "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "plugins"), str(stack.ROOT)]),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(folder / "plugins"),
     }
-    with stack.running(folder / "airflow", dags=folder / "dags", environment=environment) as airflow:
+    home, dags = folder / "airflow", folder / "dags"
+    with stack.running(home, dags=dags, environment=environment, service=service) as airflow:
         yield airflow
+
+
+def timed_run(airflow: stack.Stack, dag_id: str, conf: Mapping[str, Any]) -> tuple[stack.Run, float]:
+    """Trigger a run and wait for its end; the run, and the seconds by the clock of whoever pressed the button.
+
+    Raises:
+        StackError: the run failed.
+    """
+    began = time.monotonic()
+    run = airflow.trigger(dag_id, conf)
+    if airflow.wait(run) != "success":
+        raise stack.StackError(f"{run.run_id} failed; its logs are in {airflow.home / 'logs'}")
+    return run, time.monotonic() - began

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from numpy.random import default_rng
 
 from local import deployment, faces, seaweed, stack
 from local.run import command
-from local.sample import FLAT, FOLDERS, make_reference
+from local.sample import EXPORTS, FLAT, FOLDERS, make_reference
 
 BUCKET = "increment"
 NAME = "increment"
@@ -68,8 +67,7 @@ def declared(folder: Path, reference: Path) -> dict[str, Any]:
         "output": str(folder / "merged"),
         "destination": f"s3://{BUCKET}/set/",
         "exports": [
-            {"name": FLAT, "layout": "flat", "pattern": "{identity}_face.png", "root": str(reference / FLAT)},
-            {"name": FOLDERS, "layout": "image_folder", "root": str(reference / FOLDERS)},
+            *({**export, "root": str(reference / export["name"])} for export in EXPORTS),
             {"name": "weekly", "layout": "image_folder", "root": "weekly/{partition}"},
         ],
     }
@@ -77,11 +75,7 @@ def declared(folder: Path, reference: Path) -> dict[str, Any]:
 
 def measure(airflow: stack.Stack, name: str, conf: dict[str, Any]) -> Cost:
     """Run once."""
-    began = time.monotonic()
-    run = airflow.trigger(NAME, conf)
-    if airflow.wait(run) != "success":
-        raise stack.StackError(f"{run.run_id} failed; its logs are in {airflow.home / 'logs'}")
-    wall = time.monotonic() - began
+    run, wall = deployment.timed_run(airflow, NAME, conf)
     work: dict[str, float] = {}
     shards = []
     for one in airflow.task_instances(run):
@@ -132,10 +126,8 @@ def main() -> int:
     first = state / "weekly" / PARTS[0] / "zoe"
     first.mkdir(parents=True, exist_ok=True)
     (first / "1.jpg").write_bytes(faces.jpeg(faces.portrait(faces.person(default_rng(2)), default_rng(2))))
-    with (
-        seaweed.running(state / "s3", [BUCKET]) as server,
-        deployment.running(state, server, NAME, declared(state, reference)) as airflow,
-    ):
+    deployment.copy_project(state, {NAME: declared(state, reference)})
+    with seaweed.running(state / "s3", [BUCKET]) as server, deployment.running(state, server) as airflow:
         costs = []
         for name, partition in (("full", PARTS[0]), ("a new part of 1 %", PARTS[1]), ("nothing new", PARTS[1])):
             costs.append(measure(airflow, name, {"partition": partition}))

@@ -32,6 +32,11 @@ from local import faces
 
 FLAT = "faces_only"
 FOLDERS = "reidnet_v2_training_data"
+EXPORTS = (
+    {"name": FLAT, "layout": "flat", "pattern": "{identity}_face.png"},
+    {"name": FOLDERS, "layout": "image_folder"},
+)
+"""The two, as a dataset file declares them."""
 MARKER = "sample.json"  # beside the exports, never in one
 
 REFERENCE_FLAT, REFERENCE_IDENTITIES, REFERENCE_IMAGES = 390_856, 102_491, 430_143

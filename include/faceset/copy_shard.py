@@ -30,6 +30,7 @@ from include.faceset.ledger import LEDGER, Outcome, kept
 from include.faceset.params import LinkMode
 from include.faceset.run import Run
 from include.faceset.stage import Source, feasible, stage
+from include.faceset.walk import opened
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,6 @@ def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> tuple[Verdic
     final = run.output / staged.name
     present = present_in(final)
     staged.mkdir(mode=files.FOLDER_MODE)
-    into = str(staged)
     verdicts = Verdicts()
     opened: list[int] = []
     for (export, folder), group in groupby(rows, key=lambda row: (row.export, row.folder)):
@@ -196,7 +196,7 @@ def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> tuple[Verdic
                     continue
                 opened.append(row.size)
                 try:
-                    _judge(shared, verdicts, row, source, into)
+                    _judge(shared, verdicts, row, source, staged)
                 except OSError as error:
                     raise _explained(row, error) from error
     if len(verdicts.names) < run.params.min_images:
@@ -237,7 +237,7 @@ def _settled(run: Run, verdicts: Verdicts, row: Row, present: dict[str, os.stat_
 _OF_THE_BYTES = {Outcome.NOT_AN_IMAGE, Outcome.CORRUPT, Outcome.WRONG_SIZE, Outcome.EMPTY_FILE}
 
 
-def _judge(shared: Shared, verdicts: Verdicts, row: Row, folder: int, staged: str) -> None:
+def _judge(shared: Shared, verdicts: Verdicts, row: Row, folder: int, staged: Path) -> None:
     """Open a file once, decide what becomes of it, and stage it if it is kept."""
     try:
         descriptor = os.open(row.name, _OPEN, dir_fd=folder)
@@ -327,12 +327,10 @@ def place(
 @contextmanager
 def _export_roots(run: Run) -> Iterator[dict[str, int]]:
     with ExitStack() as stack:
-        roots = {}
-        for export in run.dataset.exports:
-            root = export.folder(Path(run.params.local_source))
-            roots[export.name] = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            stack.callback(os.close, roots[export.name])
-        yield roots
+        yield {
+            export.name: stack.enter_context(opened(export.folder(Path(run.params.local_source)), follow=True))
+            for export in run.dataset.exports
+        }
 
 
 @contextmanager
@@ -341,15 +339,12 @@ def _source_folder(root: int, folder: str) -> Iterator[int | None]:
     if not folder:
         yield root
         return
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-    except (FileNotFoundError, NotADirectoryError):
-        yield None
-        return
-    try:
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(opened(folder, root))
+        except (FileNotFoundError, NotADirectoryError):
+            descriptor = None
         yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _explained(row: Row, error: OSError) -> CopyError:

@@ -8,7 +8,6 @@ an identity follows from its files alone, but for one thing: bytes that lie unde
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from include.faceset import tables
 from include.faceset.ledger import LEDGER, Outcome, kept
 from include.faceset.names import shown
 from include.faceset.run import Run
+from include.faceset.walk import opened
 
 FILE = ["identity", "export", "path", "size", "mtime_ns"]
 """What tells that a file is the one that was read."""
@@ -113,7 +113,7 @@ def present_files(output: Path, names: list[str]) -> pa.Table:
     top = str(output)
     for name in names:
         try:
-            with _folder(f"{top}/{name}") as entries:
+            with opened(f"{top}/{name}") as folder, os.scandir(folder) as entries:
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
                     size = status.st_size if stat.S_ISREG(status.st_mode) else -1
@@ -123,13 +123,3 @@ def present_files(output: Path, names: list[str]) -> pa.Table:
         except NotADirectoryError:  # also where a link lies in the folder's place
             found.append((name, name, -1, 0, 0))
     return tables.of_rows(found, PRESENT)
-
-
-@contextmanager
-def _folder(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        with os.scandir(descriptor) as entries:
-            yield entries
-    finally:
-        os.close(descriptor)

@@ -30,7 +30,7 @@ class Listed:
 
     def take(self, folder: str, entries: Iterable[os.DirEntry[str]]) -> int:
         """Add what lies in a folder; how many entries that were."""
-        before = len(self.names), len(self)
+        named, seen = len(self.names), len(self)
         for entry in entries:
             try:
                 status = entry.stat(follow_symlinks=False)
@@ -43,8 +43,8 @@ class Listed:
             self.names.append(entry.name)
             self.sizes.append(status.st_size)
             self.mtimes_ns.append(status.st_mtime_ns)
-        self.folders.extend([folder] * (len(self.names) - before[0]))
-        return len(self) - before[1]
+        self.folders.extend([folder] * (len(self.names) - named))
+        return len(self) - seen
 
     def path(self, index: int) -> str:
         return _path(self.folders[index], self.names[index])

@@ -74,7 +74,7 @@ def list_raw(connection: S3Connection, target: S3Target) -> pa.Table:
         return pa.Table.from_batches([batch.result() for batch in batches], schema=SCHEMA)
     except ET.ParseError as error:
         raise DestinationNotReady(
-            f"{target.uri}: the endpoint {connection.endpoint} answers with a listing that is no XML ({error})"
+            f"{target.uri}: the endpoint {connection.endpoint} answers with something that is no listing ({error})"
         ) from error
 
 

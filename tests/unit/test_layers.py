@@ -8,10 +8,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FORBIDDEN = {
-    "include": {"airflow", "boto3", "botocore", "obstore", "s3_sync", "plugins", "dags", "local", "tests"},
-    "plugins": {"include", "dags", "local", "tests"},
-    "dags": {"local", "tests", "dags", "pyarrow", "boto3", "obstore", "PIL"},
-    "local": {"dags", "tests"},
+    "include": {"airflow", "boto3", "botocore", "obstore", "s3_sync", "plugins", "dags", "local", "bench", "tests"},
+    "plugins": {"include", "dags", "local", "bench", "tests"},
+    "dags": {"local", "bench", "tests", "dags", "pyarrow", "boto3", "obstore", "PIL"},
+    "local": {"dags", "bench", "tests"},
+    "bench": {"airflow", "dags", "tests"},
 }
 
 
