@@ -21,6 +21,9 @@ DISK = ("parse", "scan", "copy", "link")
 S3 = ("upload", "upload-aws", "unchanged", "verify")
 DAG = ("dag", "dag-shell")
 ROWS = (*DISK, "sink", *S3, *DAG)
+QUICK_BELOW = 0.1
+QUICK = tuple(name for name in ROWS if name != "upload-aws" and name not in DAG)
+"""What a quick look takes, once: without what needs minutes at any size."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,13 @@ def whole(name: str, bench: Bench) -> Iterator[dict[str, Any]]:
 def main() -> int:
     """Read the settings, measure, keep and print.
 
-    `SCALE` of the corpus, `ROWS` by name (default: all), `ROUNDS` of each, `SOURCE` (a corpus that is there), `RESULTS`
-    (the folder of the figures).
+    `SCALE` of the corpus, `ROWS` by name (default: all, or those of a quick look), `ROUNDS` of each (3, or 1), `SOURCE`
+    (a corpus that is there), `RESULTS` (the folder of the figures).
     """
-    scale, rounds = float(os.environ.get("SCALE") or 1), int(os.environ.get("ROUNDS") or 3)
-    asked = (os.environ.get("ROWS") or " ".join(ROWS)).split()
+    scale = float(os.environ.get("SCALE") or 1)
+    quick = scale < QUICK_BELOW
+    rounds = int(os.environ.get("ROUNDS") or (1 if quick else 3))
+    asked = (os.environ.get("ROWS") or " ".join(QUICK if quick else ROWS)).split()
     if unknown := set(asked) - set(ROWS):
         raise UsageError(f"ROWS: {', '.join(sorted(unknown))} is none of {', '.join(ROWS)}")
     corpus = Path(os.environ.get("SOURCE") or state_folder() / f"sample-scale-{scale:g}")

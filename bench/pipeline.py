@@ -50,7 +50,7 @@ def deployed(corpus: Path, scratch: Path, tools: Path) -> Iterator[Deployment]:
         "local_source": str(corpus),
         "output": str(scratch / "merged"),
         "destination": f"s3://{BUCKET}/set/",
-        "exports": list(EXPORTS),
+        "exports": EXPORTS,
     }
     deployment.copy_project(scratch, {NAME: declared})
     with seaweed.running(scratch / "s3", [BUCKET]) as server, deployment.running(scratch, server) as airflow:

@@ -32,10 +32,10 @@ from local import faces
 
 FLAT = "faces_only"
 FOLDERS = "reidnet_v2_training_data"
-EXPORTS = (
+EXPORTS = [
     {"name": FLAT, "layout": "flat", "pattern": "{identity}_face.png"},
     {"name": FOLDERS, "layout": "image_folder"},
-)
+]
 """The two, as a dataset file declares them."""
 MARKER = "sample.json"  # beside the exports, never in one
 
