@@ -1,6 +1,7 @@
 """What an image file is, seen as the trainer's loader sees it (torchvision: Pillow, then `convert("RGB")`)."""
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,15 @@ from include.faceset.params import Decode
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 """Pillow's names of the formats that torchvision's ImageFolder lists by suffix."""
+
+# JFIF, then quantisation tables of 8 bits, then a frame of one or three components with its height and width.
+_PLAIN_JPEG = re.compile(
+    rb"\xff\xd8\xff\xe0\x00\x10JFIF\x00.{9}(?:\xff\xdb\x00\x43[\x00-\x03].{64}){1,4}"
+    rb"\xff[\xc0\xc2]\x00(?:\x11\x08(?P<RGB>.{4})\x03.{9}|\x0b\x08(?P<L>.{4})\x01.{3})(?=\xff[\xc4\xda\xdd])",
+    re.DOTALL,
+)
+_NOT_PLAIN = re.compile(rb"\xff[^\x00\xc4\xda\xdd]")
+_SCAN = b"\xff\xda"
 
 
 class Inspection(NamedTuple):
@@ -44,7 +54,28 @@ def inspect(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
         return Inspection(Outcome.EMPTY_FILE)
     if decode == "off":
         return Inspection(None)
+    mode = _plain_jpeg(data, size)
+    if mode and (decode == "header" or _is_whole_jpeg(data)):
+        return Inspection(None, "JPEG", mode)
     return _opened(data, size, decode)
+
+
+def _plain_jpeg(data: bytes, size: tuple[int, int]) -> str | None:
+    """Pillow's mode of a JPEG of the right size, with nothing in its header that Pillow might refuse; else None.
+
+    Nearly all are plain, and to read their header costs a tenth of what it costs Pillow.
+    """
+    header = _PLAIN_JPEG.match(data)
+    if header is None or _NOT_PLAIN.search(data, header.end(), data.find(_SCAN, header.end())):
+        return None
+    width, height = size
+    if header[header.lastgroup or ""] != height.to_bytes(2, "big") + width.to_bytes(2, "big"):
+        return None
+    try:
+        simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    return header.lastgroup
 
 
 def _opened(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
@@ -60,18 +91,17 @@ def _opened(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
     with image:
         if image.size != size:
             return Inspection(Outcome.WRONG_SIZE, image.format, image.mode)
-        if decode == "full" and not (_is_whole_jpeg(image, data) or _decodes(image)):
+        is_jpeg = image.format == "JPEG" and image.mode in {"RGB", "L"}
+        if decode == "full" and not ((is_jpeg and _is_whole_jpeg(data)) or _decodes(image)):
             return Inspection(Outcome.CORRUPT, image.format, image.mode)
         return Inspection(None, image.format, image.mode)
 
 
-def _is_whole_jpeg(image: Image.Image, data: bytes) -> bool:
-    """Whether a JPEG decodes to its end and libjpeg warns of nothing; else ask Pillow, which forgives more.
+def _is_whole_jpeg(data: bytes) -> bool:
+    """Whether a JPEG in grey or RGB decodes to its end without a warning of libjpeg's; if not, Pillow may forgive more.
 
     Every coded byte is decoded, as Pillow would, but only an eighth of the pixels are made from it, in grey.
     """
-    if image.format != "JPEG" or image.mode not in {"RGB", "L"}:
-        return False
     try:
         simplejpeg.decode_jpeg(data, colorspace="GRAY", min_height=1, min_width=1, min_factor=8, strict=True)
     except ValueError:

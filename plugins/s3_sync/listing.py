@@ -1,11 +1,14 @@
-"""What a prefix holds now."""
+"""What a prefix holds now, listed in ranges of keys side by side."""
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
+from uuid import uuid4
 from xml.etree import ElementTree as ET
 
 import obstore
@@ -17,15 +20,39 @@ from obstore.exceptions import BaseError, InvalidPathError
 from s3_sync.errors import DestinationNotReady, cause
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from s3_sync.connection import S3Connection
     from s3_sync.target import S3Target
 
+log = logging.getLogger(__name__)
+
 SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
-CHUNK = 10_000
+PAGE = 1000
 BODY = "s3_sync.body"
+MAX_RANGES = 8
+KEYS_A_RANGE = 20_000
+# Only such names are bounds of ranges: behind "/" in ASCII, so that it makes no difference whether a server compares
+# whole keys, as S3 does, or folder by folder, as SeaweedFS does.
+_BOUND = "^[0-9A-Za-z_]+$"
 
 
-def list_prefix(connection: S3Connection, target: S3Target) -> pa.Table:
+def bounds_of(keys: pa.ChunkedArray) -> list[str]:
+    """Return where to divide a prefix that is expected to hold ``keys``, so that its ranges hold about as many each.
+
+    A bound lies behind all keys of a top-level folder and is drawn, so that no folder has its very name: a server that
+    goes folder by folder takes "behind x" for "behind all of the folder x". Keys may lie anywhere.
+    """
+    wanted = min(MAX_RANGES, len(keys) // KEYS_A_RANGE)
+    if wanted < 2:
+        return []
+    folders = pc.replace_substring_regex(keys, "(?s)/.*", "")
+    usable = folders.filter(pc.match_substring_regex(folders, _BOUND)).combine_chunks().sort()
+    places = [len(usable) * number // wanted for number in range(1, wanted)]
+    return sorted({f"{usable[place].as_py()}0{uuid4().hex}" for place in places}) if len(usable) else []
+
+
+def list_prefix(connection: S3Connection, target: S3Target, bounds: Sequence[str] = ()) -> pa.Table:
     """Return ``key`` (relative to the prefix), ``size`` (bytes) and ``etag`` (unquoted), in no order.
 
     obstore lists with little CPU time, but with normalised paths: a last slash is dropped, and
@@ -34,48 +61,103 @@ def list_prefix(connection: S3Connection, target: S3Target) -> pa.Table:
     *not* empty and whose key ends with a slash: it looks like the key without. Hence deletions and verification
     go by `list_raw` alone.
 
+    Args:
+        connection: of the bucket.
+        target: the prefix.
+        bounds: of `bounds_of`; the ranges between them are listed at the same time.
+
     Raises DestinationNotReady when S3, after all retries, does not list.
     """
     start = len(target.prefix)
-    batches = []
-    try:
-        for listed in obstore.list(connection.store, target.prefix, chunk_size=CHUNK, return_arrow=True):
+
+    def pages(after: str | None) -> Iterator[pa.RecordBatch]:
+        offset = None if after is None else target.key(after)
+        for listed in obstore.list(connection.store, target.prefix, offset=offset, chunk_size=PAGE, return_arrow=True):
             rows = pa.record_batch(listed)
             paths = rows["path"].cast(pa.string())
             if not pc.all(pc.starts_with(paths, target.prefix)).as_py() or pc.min(rows["size"]).as_py() == 0:
-                return list_raw(connection, target)
+                raise _Doubtful
             keys = pc.utf8_slice_codeunits(paths, start=start)
             etags = pc.utf8_trim(rows["e_tag"].cast(pa.string()), characters='"')
-            batches.append(pa.record_batch([keys, rows["size"].cast(pa.int64()), etags], schema=SCHEMA))
-    except InvalidPathError:
-        return list_raw(connection, target)
+            yield pa.record_batch([keys, rows["size"].cast(pa.int64()), etags], schema=SCHEMA)
+
+    try:
+        table = _in_ranges(pages, bounds)
+    except (InvalidPathError, _Doubtful):
+        return list_raw(connection, target, bounds)
     except (BaseError, OSError) as error:
         raise DestinationNotReady(
             f"{target.uri} cannot be listed ({cause(error)}): check the bucket, the endpoint {connection.endpoint} and"
             " that the connection's credentials may list it (s3:ListBucket)"
         ) from error
-    table = pa.Table.from_batches(batches, schema=SCHEMA)
     twice = pc.count_distinct(table["key"]).as_py() < table.num_rows
-    return list_raw(connection, target) if twice else table
+    return list_raw(connection, target, bounds) if twice else table
 
 
-def list_raw(connection: S3Connection, target: S3Target) -> pa.Table:
+def list_raw(connection: S3Connection, target: S3Target, bounds: Sequence[str] = ()) -> pa.Table:
     """Return the same as `list_prefix` with every key exactly as S3 has it.
 
-    A page is read by a thread of its own while S3 makes the next one. Raises DestinationNotReady for an answer that is
-    no listing.
+    Raises DestinationNotReady for an answer that is no listing.
     """
     client = connection.new_client(Config())
     client.meta.events.register("before-parse.s3.ListObjectsV2", _take_contents)
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=target.bucket, Prefix=target.prefix)
-    with ThreadPoolExecutor(1) as reader:
-        batches = [reader.submit(_rows, page[BODY], len(target.prefix)) for page in pages]
+    paginator = client.get_paginator("list_objects_v2")
+
+    def pages(after: str | None) -> Iterator[pa.RecordBatch]:
+        later = {} if after is None else {"StartAfter": target.key(after)}
+        for page in paginator.paginate(Bucket=target.bucket, Prefix=target.prefix, **later):
+            yield _rows(page[BODY], len(target.prefix))
+
     try:
-        return pa.Table.from_batches([batch.result() for batch in batches], schema=SCHEMA)
+        return _in_ranges(pages, bounds)
     except ET.ParseError as error:
         raise DestinationNotReady(
             f"{target.uri}: the endpoint {connection.endpoint} answers with something that is no listing ({error})"
         ) from error
+
+
+class _Doubtful(Exception):  # noqa: N818 it says what was found
+    """What was listed may not be what S3 has."""
+
+
+class _Unordered(Exception):  # noqa: N818
+    """A listing that goes neither by key nor by folder, so that no range of it has an end."""
+
+
+def _in_ranges(pages: Callable[[str | None], Iterator[pa.RecordBatch]], bounds: Sequence[str]) -> pa.Table:
+    """Return all rows, with a thread for each range between ``bounds``; one after the other if they have no order."""
+    edges: list[str | None] = [None, *bounds, None]
+    with ThreadPoolExecutor(len(edges) - 1, thread_name_prefix="s3-list") as pool:
+        ranges = [pool.submit(_range, pages, after, until) for after, until in pairwise(edges)]
+        try:
+            batches = [batch for one in ranges for batch in one.result()]
+        except _Unordered:
+            log.info("the server lists keys in an order of its own: listing without ranges")
+            batches = list(pages(None))
+    return pa.Table.from_batches(batches, schema=SCHEMA)
+
+
+def _range(
+    pages: Callable[[str | None], Iterator[pa.RecordBatch]], after: str | None, until: str | None
+) -> list[pa.RecordBatch]:
+    """Return the rows with a key behind ``after``, up to ``until``."""
+    batches: list[pa.RecordBatch] = []
+    last = after
+    for page in pages(after):
+        if (after, until) != (None, None) and not _is_ordered(page["key"], last):
+            raise _Unordered
+        batches.append(page if until is None else page.filter(pc.less_equal(page["key"], until)))
+        if batches[-1].num_rows < page.num_rows:
+            break
+        last = page["key"][-1].as_py() if page.num_rows else last
+    return batches
+
+
+def _is_ordered(keys: pa.Array, last: str | None) -> bool:
+    """Whether keys go on from ``last`` in the order of their bytes, or of the bytes folder by folder."""
+    both = keys if last is None else pa.concat_arrays([pa.array([last], pa.string()), keys])
+    by_folder = pc.replace_substring(both, "/", "\0")
+    return any(pc.all(pc.less(one[:-1], one[1:])).as_py() for one in (both, by_folder))
 
 
 def _take_contents(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:

@@ -145,10 +145,11 @@ def _check_options(max_delete_fraction: float, max_concurrency: int) -> None:
 
 
 def _plan(connection: S3Connection, target: S3Target, expected: pa.Table, recorded: pa.Table, *, delete: bool) -> Plan:
-    todo = plan(expected, listing.list_prefix(connection, target), recorded)
+    bounds = listing.bounds_of(expected["key"])
+    todo = plan(expected, listing.list_prefix(connection, target, bounds), recorded)
     if todo.delete.num_rows:
         # Only a listing with the true keys may decide what is deleted.
-        todo = plan(expected, listing.list_raw(connection, target), recorded)
+        todo = plan(expected, listing.list_raw(connection, target, bounds), recorded)
     if delete:
         return todo
     return Plan(todo.skip, todo.compare, todo.upload, todo.delete.slice(0, 0), todo.listed)

@@ -52,7 +52,7 @@ def verify(
 
     Raises VerifyFailed on any difference.
     """
-    listed = listing.list_raw(connection, target)
+    listed = listing.list_raw(connection, target, listing.bounds_of(expected["key"]))
     todo = plan(expected, listed, record)
     open_questions = pa.concat_tables([todo.compare, todo.upload])
     there = pc.is_valid(open_questions["etag"])

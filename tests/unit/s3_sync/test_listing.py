@@ -1,10 +1,19 @@
-"""A page of a listing, as servers write it."""
+"""A listing: its pages as servers write them, and its ranges."""
 
+import random
+from collections.abc import Callable, Iterator
 from xml.etree import ElementTree as ET
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from s3_sync import listing
+from s3_sync.connection import S3Connection
 from s3_sync.listing import _rows
+from s3_sync.publish import put_bytes
+from s3_sync.target import S3Target
 
 PAGE = (
     '<?xml version="1.0" encoding="UTF-8"?><{0}ListBucketResult {1}><{0}EncodingType>url</{0}EncodingType><{0}Contents>'
@@ -24,3 +33,56 @@ def test_objects_are_found_in_any_namespace(prefix: str, declared: str) -> None:
 def test_an_answer_that_is_no_listing_is_an_error_and_not_an_empty_one(answer: str) -> None:
     with pytest.raises(ET.ParseError):
         _rows(answer.encode(), 0)
+
+
+FOLDERS = ["a", "a-b", "a b", "a0", "aa", "b", "b.c", "c", "c+", "d", "dé", "e", "z", "é", "ё"]
+
+
+def test_ranges_are_the_whole_wherever_they_are_divided(
+    connection: S3Connection, target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f"{folder}/{name}" for folder in FOLDERS for name in ("0.jpg", "z.jpg", "deeper/1.jpg")] + [
+        "b0",
+        "stray",
+        "~",
+    ]
+    for key in keys:
+        put_bytes(connection, target, key.encode(), key)
+    monkeypatch.setattr(listing, "PAGE", 5)
+    monkeypatch.setattr(listing, "KEYS_A_RANGE", 4)
+    bounds = listing.bounds_of(pa.chunked_array([keys]))
+    assert len(bounds) > 3
+    for some in ([], bounds, ["a0x"], ["Z0x", "a0x", "b0x", "zzz"]):
+        for listed in (listing.list_prefix(connection, target, some), listing.list_raw(connection, target, some)):
+            assert sorted(listed["key"].to_pylist()) == sorted(keys)
+
+
+def serving(order: list[str], page: int) -> Callable[[str | None], Iterator[pa.RecordBatch]]:
+    """A server's pages: what comes after a key, in an order of its own."""
+
+    def pages(after: str | None) -> Iterator[pa.RecordBatch]:
+        left = [key for key in order if after is None or key > after]
+        for start in range(0, len(left) or 1, page):
+            some = left[start : start + page]
+            yield pa.record_batch([some, [1] * len(some), ["e"] * len(some)], schema=listing.SCHEMA)
+
+    return pages
+
+
+@given(
+    st.sets(st.tuples(st.text("ab0-. é", min_size=1, max_size=3), st.sampled_from(["1", "2", "x/3"])), max_size=30),
+    st.booleans(),
+    st.integers(1, 7),
+)
+def test_ranges_are_the_whole_by_key_and_by_folder(files: set[tuple[str, str]], by_folder: bool, page: int) -> None:
+    keys = ["/".join(file) for file in files]
+    order = sorted(keys, key=lambda key: key.split("/") if by_folder else key)
+    found = listing._in_ranges(serving(order, page), ["a0x", "ab0x", "b0x"])["key"].to_pylist()
+    assert sorted(found) == sorted(keys)
+
+
+def test_a_server_that_lists_in_no_order_is_listed_without_ranges() -> None:
+    keys = [f"{number:03d}/1.jpg" for number in range(300)]
+    shuffled = random.Random(1).sample(keys, len(keys))
+    found = listing._in_ranges(serving(shuffled, 50), ["100x", "200x"])["key"].to_pylist()
+    assert sorted(found) == sorted(keys)
