@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from bench import disk, parse, peers, pipeline, report, s3
+from bench import disk, growth, parse, peers, pipeline, report, s3
 from bench.measure import BenchError, Row, measure
 from local import seaweed
 from local.run import UsageError, command
@@ -20,9 +20,9 @@ from local.stack import ROOT, state_folder
 DISK = ("parse", "scan", "copy", "link")
 S3 = ("upload", "upload-aws", "unchanged", "verify")
 DAG = ("dag", "dag-shell")
-ROWS = (*DISK, "sink", *S3, *DAG)
+ROWS = (*DISK, "sink", *S3, *DAG, "growth")
 QUICK_BELOW = 0.1
-QUICK = tuple(name for name in ROWS if name != "upload-aws" and name not in DAG)
+QUICK = tuple(name for name in ROWS if name not in {"upload-aws", "growth", *DAG})
 """What a quick look takes, once: without what needs minutes at any size."""
 
 
@@ -87,6 +87,15 @@ def whole(name: str, bench: Bench) -> Iterator[dict[str, Any]]:
             yield report.as_dict(measured, bench.scale, bench.rounds, versions, below)
 
 
+def growing(_: str, bench: Bench) -> Iterator[dict[str, Any]]:
+    """Measure every task at several sizes."""
+    with seaweed.running(bench.scratch / "s3", [s3.BUCKET]) as server:
+        bucket = s3.bucket(server.endpoint, server.user, _tools(), bench.scratch / "clients")
+        sizes = growth.Growth(bucket, state_folder(), bench.scratch, bench.scale)
+        measured = measure(sizes.row(), bench.rounds)
+        yield report.as_dict(measured, bench.scale, bench.rounds, peers.versions(_tools()), sizes.table())
+
+
 def main() -> int:
     """Read the settings, measure, keep and print.
 
@@ -107,7 +116,8 @@ def main() -> int:
     bench = Bench(scale, rounds, corpus, counts, scratch)
     try:
         for name in asked:
-            for found in (whole if name in DAG else single)(name, bench):
+            measured = growing if name == "growth" else whole if name in DAG else single
+            for found in measured(name, bench):
                 report.keep(found, results)
     except BenchError as error:
         print(error, file=sys.stderr)

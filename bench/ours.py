@@ -62,6 +62,25 @@ def copy(**arguments: Any) -> None:
         list(pool.map(_copy_one, [arguments] * SHARDS, range(SHARDS)))
 
 
+def seal(**arguments: Any) -> None:
+    """The task `seal`."""
+    from include.faceset.seal import seal as seal_run
+
+    seal_run(make_run(**arguments))
+
+
+def summary(**arguments: Any) -> None:
+    """The task `summary`."""
+    from include.faceset import release
+    from include.faceset.summary import summarise
+
+    run = make_run(**arguments)
+    folder = release.last(run)
+    if folder is None:
+        raise FileNotFoundError(run.latest)
+    summarise(run, release.read(folder), [], None)
+
+
 def objects(source: str, path: str) -> None:
     """What a prefix shall hold, as a Parquet file: key, size and SHA-256 of every file."""
     import pyarrow.parquet as pq
@@ -92,7 +111,15 @@ def verify(destination: str, objects: str, record: str) -> None:
     verify_prefix(connection, target, pq.read_table(objects), read(Path(record), connection, target))
 
 
-WORK: dict[str, Callable[..., None]] = {"scan": scan, "copy": copy, "objects": objects, "sync": sync, "verify": verify}
+WORK: dict[str, Callable[..., None]] = {
+    "scan": scan,
+    "copy": copy,
+    "seal": seal,
+    "summary": summary,
+    "objects": objects,
+    "sync": sync,
+    "verify": verify,
+}
 
 if __name__ == "__main__":
     WORK[sys.argv[1]](**json.loads(sys.argv[2]))

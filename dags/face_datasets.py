@@ -4,7 +4,6 @@ This file is wiring. What a step does is told in ``include/faceset/<step>.py`` a
 what a dataset is, in its YAML file.
 """
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -259,7 +258,7 @@ def verify() -> Iterator[Metadata]:
     """Prove the bucket: every key, size and checksum, listed afresh. Then publish the release, latest.json last."""
     from include.faceset import release, tables
     from s3_sync.connection import connect
-    from s3_sync.publish import put_bytes, put_file
+    from s3_sync.publish import publish
     from s3_sync.record import read as read_record
     from s3_sync.target import S3Target
     from s3_sync.verify import verify as verify_prefix
@@ -272,10 +271,8 @@ def verify() -> Iterator[Metadata]:
     proof = verify_prefix(connection, target, expected, read_record(run.sync_record(), connection, target))
     tables.write(proof.objects, folder / release.OBJECTS_FILE)
     releases = target.sibling(".releases")
-    for name in release.SEALED_FILES:
-        put_file(connection, releases, folder / name, f"{sealed.release_id}/{name}")
     pointer = sealed.pointer(f"{releases.uri}{sealed.release_id}/")
-    put_bytes(connection, releases, json.dumps(pointer, indent=2).encode(), "latest.json")
+    publish(connection, releases, folder, release.SEALED_FILES, pointer)
     yield Metadata(asset_of(run.dataset), extra={**pointer, "dataset": sealed.dataset, "destination": target.uri})
 
 

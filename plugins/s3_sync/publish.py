@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import BaseError
@@ -11,10 +12,26 @@ from s3_sync.errors import UploadFailed, cause
 from s3_sync.options import ObjectOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from s3_sync.connection import S3Connection
     from s3_sync.target import S3Target
+
+POINTER = "latest.json"
+
+
+def publish(
+    connection: S3Connection, releases: S3Target, folder: Path, names: Sequence[str], pointer: Mapping[str, Any]
+) -> None:
+    """Put the files ``names`` of ``folder`` under ``releases``/<folder's name>/ and then, last of all, the pointer.
+
+    ``latest.json`` under ``releases`` holds ``pointer`` as JSON: call this only for a destination that is proven.
+    Raises UploadFailed.
+    """
+    for name in names:
+        put_file(connection, releases, folder / name, f"{folder.name}/{name}")
+    put_bytes(connection, releases, json.dumps(pointer, indent=2).encode(), POINTER)
 
 
 def put_file(
