@@ -99,8 +99,7 @@ def sync(**arguments: Any) -> None:
 
 def verify(destination: str, objects: str, record: str) -> None:
     """The task `verify`."""
-    import pyarrow.parquet as pq
-
+    from include.faceset import tables
     from s3_sync.connection import connect
     from s3_sync.record import read
     from s3_sync.target import S3Target
@@ -108,7 +107,8 @@ def verify(destination: str, objects: str, record: str) -> None:
 
     target = S3Target.parse(destination)
     connection = connect(target.bucket, aws_conn_id=None)
-    verify_prefix(connection, target, pq.read_table(objects), read(Path(record), connection, target))
+    expected = tables.read(Path(objects), ["key", "size", "sha256"])
+    verify_prefix(connection, target, expected, read(Path(record), connection, target))
 
 
 WORK: dict[str, Callable[..., None]] = {

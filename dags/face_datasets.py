@@ -33,7 +33,7 @@ from airflow.sdk.exceptions import (
 from include.faceset import params as run_params
 from include.faceset.dataset import Dataset, DatasetError, find, load
 from include.faceset.run import Run
-from s3_sync.operators import S3SyncOperator
+from s3_sync.operators import S3SyncOperator, holder_of
 
 FOLDER = Path(__file__).parent.parent / "include" / "datasets"
 
@@ -76,6 +76,7 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | copy_shard | disk full or failing | make room, clear the task: it starts its shard again |
 | seal | the ledger does not balance, or files changed under the run | clear from `copy_shard` on |
 | sync | keys failed (it lists them) | clear the task |
+| sync, verify | somebody else is changing the destination (it says who) | let it end, or stop it; clear the task |
 | sync | it would delete more than `max_delete_fraction` | look why; if it is right, trigger with a higher limit |
 | verify | somebody else wrote to the prefix | clear from `sync` on |
 
@@ -235,7 +236,7 @@ def copy_shard(shard: int) -> dict[str, Any]:
 @task(**DISK)
 def seal() -> dict[str, Any]:
     """Settle conflicts, balance the ledger, bring the output to exactly the release, write the release."""
-    from include.faceset import release
+    from include.faceset import owner, release
     from include.faceset.seal import seal as seal_run
 
     run = current_run()
@@ -250,14 +251,17 @@ def seal() -> dict[str, Any]:
         "manifest": str(folder / release.MANIFEST_FILE),
         "sync_record": str(run.sync_record()),
         "history": str(objects) if objects.exists() else None,
+        "lease": owner.token(run),
     }
 
 
 @task(**NETWORK)
 def verify() -> Iterator[Metadata]:
     """Prove the bucket: every key, size and checksum, listed afresh. Then publish the release, latest.json last."""
-    from include.faceset import release, tables
+    from include.faceset import owner, release, tables
+    from s3_sync import lease
     from s3_sync.connection import connect
+    from s3_sync.errors import LeaseHeld
     from s3_sync.publish import publish
     from s3_sync.record import read as read_record
     from s3_sync.target import S3Target
@@ -268,11 +272,17 @@ def verify() -> Iterator[Metadata]:
     target = S3Target.parse(run.params.destination)
     connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
     expected = tables.read(folder / release.MANIFEST_FILE, ["key", "size", "sha256"])
-    proof = verify_prefix(connection, target, expected, read_record(run.sync_record(), connection, target))
-    tables.write(proof.objects, folder / release.OBJECTS_FILE)
     releases = target.sibling(".releases")
     pointer = sealed.pointer(f"{releases.uri}{sealed.release_id}/")
-    publish(connection, releases, folder, release.SEALED_FILES, pointer)
+    holder = holder_of(get_current_context()["ti"])
+    try:
+        with lease.hold(connection, target, owner=owner.token(run), holder=holder, give_back=True) as check:
+            proof = verify_prefix(connection, target, expected, read_record(run.sync_record(), connection, target))
+            tables.write(proof.objects, folder / release.OBJECTS_FILE)
+            check()
+            publish(connection, releases, folder, release.SEALED_FILES, pointer)
+    except LeaseHeld as error:
+        raise AirflowFailException(str(error)) from error
     yield Metadata(asset_of(run.dataset), extra={**pointer, "dataset": sealed.dataset, "destination": target.uri})
 
 
@@ -363,6 +373,7 @@ def make_dag(dataset: Dataset) -> DAG:
             record="{{ ti.xcom_pull(task_ids='seal')['sync_record'] }}",
             destination="{{ params.destination }}",
             marker="{{ params.destination.rstrip('/') }}.releases/latest.json",
+            lease="{{ ti.xcom_pull(task_ids='seal')['lease'] }}",
             max_delete_fraction="{{ params.max_delete_fraction }}",
             pre_execute=skip_if_upload_skipped,
             doc_md="Bring the destination into exactly the state of the release.",

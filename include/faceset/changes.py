@@ -1,6 +1,7 @@
 """What differs between two states: the release before, and the one after or the one that a run would make."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +18,18 @@ IMAGE = pa.schema([("identity", pa.string()), ("key", pa.string()), ("size", pa.
 
 @dataclass(frozen=True)
 class State:
-    """One side of a comparison.
+    """One side of a comparison, of one shard.
 
     `images` (schema IMAGE) are kept, with a null SHA-256 where it is not known yet; `too_few` are the identities that
-    have files, but not enough; `values` is what the training config says, with the steps that follow from it.
+    have files, but not enough.
     """
 
     images: pa.Table
     too_few: pa.Array
-    values: Mapping[str, Any]
+
+    @property
+    def identities(self) -> pa.Array:
+        return pc.unique(self.images["identity"])
 
 
 @dataclass(frozen=True)
@@ -53,33 +57,58 @@ class Changes:
         return not (self.images_added or self.images_removed or self.images_changed or self.values)
 
 
-def compare(before: State, after: State) -> Changes:
-    """What became different."""
-    was, now = _classes(before), _classes(after)
+def compare(
+    shards: Iterable[tuple[State, State]], values_before: Mapping[str, Any], values_after: Mapping[str, Any]
+) -> Changes:
+    """What became different.
+
+    Args:
+        shards: what each shard was and is; two of them are in memory at a time.
+        values_before: what the training config said, with the steps that follow from it.
+        values_after: what it says.
+    """
+    counts = Counter[str]()
+    identities: tuple[list[pa.Array], list[pa.Array]] = ([], [])
+    for before, after in shards:
+        counts.update(_differences(before, after))
+        for side, state in zip(identities, (before, after), strict=True):
+            side.append(state.identities)
+    was, now = (_classes(side) for side in identities)
     moved = was.join(now, keys="identity", join_type="inner", right_suffix="_now")
+    names = [name for name in {**values_before, **values_after} if values_before.get(name) != values_after.get(name)]
+    return Changes(
+        identities_added=now.num_rows - moved.num_rows,
+        identities_removed=was.num_rows - moved.num_rows,
+        classes_moved=pc.sum(pc.not_equal(moved["index"], moved["index_now"])).as_py() or 0,
+        values={name: (values_before.get(name), values_after.get(name)) for name in names},
+        images_added=counts["images_added"],
+        images_removed=counts["images_removed"],
+        images_changed=counts["images_changed"],
+        grew_into=counts["grew_into"],
+        fell_under=counts["fell_under"],
+    )
+
+
+def _differences(before: State, after: State) -> dict[str, int]:
+    """What is counted within a shard."""
     shared = before.images.join(after.images, keys="key", join_type="inner", right_suffix="_now")
     other_bytes = pc.coalesce(
         pc.not_equal(shared["sha256"], shared["sha256_now"]), pc.not_equal(shared["size"], shared["size_now"])
     )
-    names = [name for name in {**before.values, **after.values} if before.values.get(name) != after.values.get(name)]
-    return Changes(
-        identities_added=now.num_rows - moved.num_rows,
-        identities_removed=was.num_rows - moved.num_rows,
-        images_added=after.images.num_rows - shared.num_rows,
-        images_removed=before.images.num_rows - shared.num_rows,
-        images_changed=pc.sum(other_bytes).as_py() or 0,
-        grew_into=pc.sum(pc.is_in(now["identity"], value_set=before.too_few)).as_py() or 0,
-        fell_under=pc.sum(pc.is_in(was["identity"], value_set=after.too_few)).as_py() or 0,
-        classes_moved=pc.sum(pc.not_equal(moved["index"], moved["index_now"])).as_py() or 0,
-        values={name: (before.values.get(name), after.values.get(name)) for name in names},
-    )
+    return {
+        "images_added": after.images.num_rows - shared.num_rows,
+        "images_removed": before.images.num_rows - shared.num_rows,
+        "images_changed": pc.sum(other_bytes).as_py() or 0,
+        "grew_into": pc.sum(pc.is_in(after.identities, value_set=before.too_few)).as_py() or 0,
+        "fell_under": pc.sum(pc.is_in(before.identities, value_set=after.too_few)).as_py() or 0,
+    }
 
 
-def of_ledger(ledger: pa.Table, values: Mapping[str, Any]) -> State:
-    """The state that a ledger (at least identity, key, size, sha256, outcome) tells of."""
+def of_ledger(ledger: pa.Table) -> State:
+    """The state that a shard's ledger rows (at least identity, key, size, sha256, outcome) tell of."""
     images = kept(ledger).select(IMAGE.names)
     few = pc.unique(ledger.filter(pc.equal(ledger["outcome"], Outcome.TOO_FEW_IMAGES.value))["identity"])
-    return State(images, few.filter(pc.invert(pc.is_in(few, value_set=pc.unique(images["identity"])))), values)
+    return State(images, few.filter(pc.invert(pc.is_in(few, value_set=pc.unique(images["identity"])))))
 
 
 def foreseen(run: Run, shard: int, known: pa.Table) -> State:
@@ -96,15 +125,9 @@ def foreseen(run: Run, shard: int, known: pa.Table) -> State:
     images = pa.table([rows["identity"], key, rows["size"], rows["sha256"]], schema=IMAGE).filter(has_enough)
     filtered = tables.read(run.filtered(shard), ["identity"])["identity"]
     dropped = rows.filter(pc.invert(has_enough))["identity"]
-    return State(images, pc.unique(pa.chunked_array([*filtered.chunks, *dropped.chunks], pa.string())), {})
+    return State(images, pc.unique(pa.chunked_array([*filtered.chunks, *dropped.chunks], pa.string())))
 
 
-def together(states: list[State], values: Mapping[str, Any]) -> State:
-    """The state of all shards."""
-    too_few = pa.chunked_array([state.too_few for state in states], pa.string()).combine_chunks()
-    return State(pa.concat_tables([state.images for state in states]), too_few, values)
-
-
-def _classes(state: State) -> pa.Table:
-    identities = pc.unique(state.images["identity"]).sort()
-    return pa.table({"identity": identities, "index": pa.array(range(len(identities)), pa.int64())})
+def _classes(identities: list[pa.Array]) -> pa.Table:
+    ordered = pa.chunked_array(identities, pa.string()).combine_chunks().sort()
+    return pa.table({"identity": ordered, "index": pa.array(range(len(ordered)), pa.int64())})

@@ -100,6 +100,11 @@ def count_outcomes(ledger: pa.Table) -> dict[str, int]:
     counted = ledger.group_by("outcome").aggregate([([], "count_all")])
     counts = dict(zip(counted["outcome"].to_pylist(), counted["count_all"].to_pylist(), strict=True))
     counts.pop(Outcome.KEPT.value, None)
+    return by_count(counts)
+
+
+def by_count(counts: Mapping[str, int]) -> dict[str, int]:
+    """The same counts, the most frequent first."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -7,6 +7,7 @@ a run that is over, or that Airflow does not know, has nothing any more.
 
 import fcntl
 import json
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -20,6 +21,17 @@ class Owner:
 
     dag_id: str
     run_id: str
+
+
+def token(run: Run) -> str:
+    """What tells this run from all others wherever they run: a name drawn once for the output, and the run's own."""
+    run.releases.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+    with (run.releases / ".deployment").open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        if not (name := file.read()):
+            file.write(name := uuid.uuid4().hex)
+    return f"{name}/{run.dataset.name}/{run.run_id}"
 
 
 def take(run: Run, is_over: Callable[[Owner], bool]) -> Owner | None:

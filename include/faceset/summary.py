@@ -4,8 +4,9 @@ import json
 import logging
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from include.faceset import changes, files, filter_manifest, parts, release, removed, render_config, tables, training
-from include.faceset.ledger import EXPLANATIONS, count_outcomes, kept
+from include.faceset import (
+    changes,
+    files,
+    filter_manifest,
+    parts,
+    release,
+    removed,
+    render_config,
+    sharded,
+    tables,
+    training,
+)
+from include.faceset.ledger import EXPLANATIONS, by_count, count_outcomes, kept
 from include.faceset.release import Release
 from include.faceset.run import Run
 
@@ -61,20 +73,18 @@ def summarise(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, An
         What ``summary.json`` holds.
     """
     folder = run.release(sealed.release_id)
-    ledger = tables.read(folder / release.LEDGER_FILE)
-    facts = gather(run, sealed, ledger, took, sync)
+    facts = gather(run, sealed, took, sync)
     files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n")
-    files.write_text(folder / release.SUMMARY_FILE, report(run, facts, sample_identity(ledger)))
+    files.write_text(folder / release.SUMMARY_FILE, report(run, facts, sample_identity(run, folder)))
     log.info("%s", report(run, facts, sample=None))
     return facts
 
 
-def gather(
-    run: Run, sealed: Release, ledger: pa.Table, took: list[Step], sync: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """The facts of a release as one JSON-able dict; `ledger` has the schema LEDGER."""
-    images = kept(ledger)
-    an_identity = images.group_by("identity").aggregate([([], "count_all")])["count_all"]
+def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The facts of a release as one JSON-able dict; one shard of its ledger is in memory at a time."""
+    folder = run.release(sealed.release_id)
+    counted = count(run, folder)
+    an_identity = tables.read(folder / release.CLASSES_FILE, ["images"])["images"]
     settings = run.dataset.training
     config = render_config.values(run, sealed.identities, sealed.images)
     before = release.baseline(run)
@@ -86,13 +96,13 @@ def gather(
         "images": sealed.images,
         "bytes": sealed.size,
         "avg_images_per_identity": round(sealed.images / sealed.identities, 3),
-        "scanned_files": ledger.num_rows,
-        "kept_files": images.num_rows,
-        "exports": [_export(name, layout, ledger) for name, layout in _layouts(run)],
-        "rejected": count_outcomes(ledger),
+        "scanned_files": sum(export["files"] for export in counted.exports),
+        "kept_files": sum(export["kept_images"] for export in counted.exports),
+        "exports": counted.exports,
+        "rejected": by_count(sum((Counter(export["rejected"]) for export in counted.exports), Counter())),
         "parts": _parts(run),
         "before": before.name if before else None,
-        "changes": _changes(run, before, changes.of_ledger(ledger, _values(run, config))) if before else None,
+        "changes": _changes(run, before, _states(run, folder), _values(run, config)) if before else None,
         "rolled_back": run.params.release is not None,
         "images_per_identity": {
             "min": pc.min(an_identity).as_py(),
@@ -100,8 +110,8 @@ def gather(
             "max": pc.max(an_identity).as_py(),
             "histogram": histogram(an_identity),
         },
-        "formats": _counts(images["format"]),
-        "colours": _counts(images["colour"]),
+        "formats": counted.formats,
+        "colours": counted.colours,
         "image_size": list(sealed.image_size),
         "decode": sealed.decode,
         "min_images": sealed.min_images,
@@ -127,14 +137,15 @@ def histogram(an_identity: pa.ChunkedArray) -> dict[str, int]:
     return bars
 
 
-def sample_identity(ledger: pa.Table) -> dict[str, Any]:
-    """The identity in the middle of the class list, with the names and sizes of its files."""
-    images = kept(ledger)
-    identities = pc.unique(images["identity"]).sort()
-    identity = identities[len(identities) // 2]
+def sample_identity(run: Run, folder: Path) -> dict[str, Any]:
+    """The identity in the middle of a release's class list, with the names and sizes of its files."""
+    identities = tables.read(folder / release.CLASSES_FILE, ["identity"])["identity"]
+    identity = identities[len(identities) // 2].as_py()
+    shard = sharded.shard_of(identity, run.params.shards)
+    images = kept(sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards))
     rows = images.filter(pc.equal(images["identity"], identity)).sort_by("key")
     return {
-        "identity": identity.as_py(),
+        "identity": identity,
         "files": [
             {"name": key.rpartition("/")[2], "bytes": size, "format": kind, "colour": colour}
             for key, size, kind, colour in zip(
@@ -174,10 +185,11 @@ def dry_run(run: Run, listing: pa.Table | None, took: list[Step]) -> Path:
         Path of the ``SUMMARY.md``.
     """
     shards = range(run.params.shards)
-    images = changes.together([changes.foreseen(run, one, release.known_files(run, one)) for one in shards], {})
+    states = [changes.foreseen(run, one, release.known_files(run, one)) for one in shards]
+    images = pa.concat_tables([state.images for state in states])
     counts = filter_manifest.read_counts(run)
-    identities = pc.count_distinct(images.images["identity"]).as_py()
-    values = render_config.values(run, identities, images.images.num_rows)
+    identities = sum(len(state.identities) for state in states)
+    values = _values(run, render_config.values(run, identities, images.num_rows))
     before = release.baseline(run)
     facts = {
         "dry_run": True,
@@ -185,15 +197,15 @@ def dry_run(run: Run, listing: pa.Table | None, took: list[Step]) -> Path:
         "identities_in": counts.identities + counts.identities_out,
         "images_in": counts.images + counts.images_out,
         "identities": identities,
-        "images": images.images.num_rows,
-        "to_read": images.images["sha256"].null_count,
+        "images": images.num_rows,
+        "to_read": images["sha256"].null_count,
         "before": before.name if before else None,
-        "changes": _changes(run, before, replace(images, values=_values(run, values))) if before else None,
+        "changes": _changes(run, before, states, values) if before else None,
         "parts": _parts(run),
         "scan_rejected": count_outcomes(parts.rejected(run)),
         "too_few_images": counts.images_out,
-        "training": asdict(training.plan(run.dataset.training, identities, images.images.num_rows)),
-        "sync": None if listing is None else foresee_sync(images.images, listing),
+        "training": asdict(training.plan(run.dataset.training, identities, images.num_rows)),
+        "sync": None if listing is None else foresee_sync(images, listing),
         "durations_s": {step.task: step.seconds for step in took},
         "steps": [asdict(step) for step in took],
     }
@@ -220,17 +232,21 @@ def foresee_sync(images: pa.Table, listing: pa.Table) -> dict[str, int]:
     }
 
 
-def _changes(run: Run, before: Path, after: changes.State) -> dict[str, Any]:
-    """What differs from an earlier release, as one JSON-able dict."""
-    columns = [*changes.IMAGE.names, "outcome"]
+def _changes(run: Run, before: Path, after: Iterable[changes.State], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from an earlier release, as one JSON-able dict; `after` has the state of each shard."""
     try:
         facts = json.loads((before / release.SUMMARY_JSON_FILE).read_text(encoding="utf-8"))
-        values = _values(run, facts["config"], facts["training"])
+        values_before = _values(run, facts["config"], facts["training"])
     except FileNotFoundError:  # its run broke off before its summary
-        values = dict(after.values)
-    earlier = changes.of_ledger(tables.read(before / release.LEDGER_FILE, columns), values)
-    found = changes.compare(earlier, after)
+        values_before = dict(values)
+    found = changes.compare(zip(_states(run, before), after, strict=True), values_before, values)
     return {**asdict(found), "none": found.none}
+
+
+def _states(run: Run, folder: Path) -> Iterator[changes.State]:
+    """What a release was made of, shard by shard."""
+    for shard in range(run.params.shards):
+        yield changes.of_ledger(sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards))
 
 
 def _values(run: Run, config: Mapping[str, Any], plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -274,27 +290,41 @@ def clean_up(run: Run) -> list[str]:
     return pruned
 
 
-def _layouts(run: Run) -> list[tuple[str, str]]:
-    return [(export.name, export.layout) for export in run.dataset.exports]
+@dataclass(frozen=True)
+class Counted:
+    """What a release's ledger holds: counts of each export, and of formats and colours of all kept images."""
+
+    exports: list[dict[str, Any]]
+    formats: dict[str, int]
+    colours: dict[str, int]
 
 
-def _export(name: str, layout: str, ledger: pa.Table) -> dict[str, Any]:
-    rows = ledger.filter(pc.equal(ledger["export"], name))
-    images = kept(rows)
-    return {
-        "name": name,
-        "layout": layout,
-        "files": rows.num_rows,
-        "identities": pc.count_distinct(rows["identity"]).as_py(),
-        "kept_identities": pc.count_distinct(images["identity"]).as_py(),
-        "kept_images": images.num_rows,
-        "rejected": count_outcomes(rows),
-    }
+def count(run: Run, folder: Path) -> Counted:
+    """Count a release's ledger; an identity lies in one shard, so that shards add up."""
+    totals = {export.name: Counter[str]() for export in run.dataset.exports}
+    rejected = {export.name: Counter[str]() for export in run.dataset.exports}
+    formats, colours = Counter[str](), Counter[str]()
+    for shard in (*range(run.params.shards), sharded.NO_SHARD):
+        ledger = sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards)
+        images = kept(ledger)
+        formats.update(_counts(images["format"]))
+        colours.update(_counts(images["colour"]))
+        for name, total in totals.items():
+            rows, rows_kept = (table.filter(pc.equal(table["export"], name)) for table in (ledger, images))
+            rejected[name].update(count_outcomes(rows))
+            total["files"] += rows.num_rows
+            total["identities"] += pc.count_distinct(rows["identity"]).as_py()
+            total["kept_images"] += rows_kept.num_rows
+            total["kept_identities"] += pc.count_distinct(rows_kept["identity"]).as_py()
+    exports = [
+        {"name": one.name, "layout": one.layout, **totals[one.name], "rejected": by_count(rejected[one.name])}
+        for one in run.dataset.exports
+    ]
+    return Counted(exports, by_count(formats), by_count(colours))
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    counted = [(pair["values"] or "not looked at", pair["counts"]) for pair in pc.value_counts(column).to_pylist()]
-    return dict(sorted(counted, key=lambda item: (-item[1], item[0])))
+    return {pair["values"] or "not looked at": pair["counts"] for pair in pc.value_counts(column).to_pylist()}
 
 
 def _environment() -> Environment:

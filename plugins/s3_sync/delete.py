@@ -8,6 +8,8 @@ from s3_sync import listing
 from s3_sync.errors import DeleteFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyarrow as pa
 
     from s3_sync.connection import S3Connection
@@ -17,14 +19,19 @@ if TYPE_CHECKING:
 BATCH = 1000
 
 
-def delete(connection: S3Connection, target: S3Target, keys: pa.ChunkedArray) -> int:
+def delete(
+    connection: S3Connection, target: S3Target, keys: pa.ChunkedArray, *, check: Callable[[], None] = lambda: None
+) -> int:
     """Delete ``keys``, relative to the prefix and exactly as `listing.list_raw` has them; return how many.
+
+    ``check`` is called before each request.
 
     Raises DeleteFailed with the keys that S3 refused to delete.
     """
     failures: dict[str, str] = {}
     for start in range(0, len(keys), BATCH):
         batch = [{"Key": target.key(key)} for key in keys.slice(start, BATCH).to_pylist()]
+        check()
         answer = connection.client.delete_objects(Bucket=target.bucket, Delete={"Objects": batch, "Quiet": True})
         failures |= {error["Key"]: f"{error.get('Code')}: {error.get('Message')}" for error in answer.get("Errors", ())}
     if failures:

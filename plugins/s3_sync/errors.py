@@ -41,6 +41,14 @@ class DeletionRefused(S3SyncError):
     """The plan would delete more than it was allowed to."""
 
 
+class LeaseHeld(S3SyncError):
+    """Somebody else is changing the destination."""
+
+
+class LeaseLost(S3SyncError):
+    """The destination is no longer this sync's to change."""
+
+
 class UploadFailed(S3SyncError):
     """Some keys were not uploaded; ``failures`` maps each of them to its cause."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
 
-from s3_sync.errors import InvalidOption
+from s3_sync.errors import InvalidOption, LeaseHeld
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,6 +84,10 @@ class S3SyncOperator(BaseOperator):
     :param marker: ``s3://bucket/key`` of an object that says the destination is complete, such as a ``latest.json``
         beside it. It is deleted before the first change and never written here: whoever proves the destination
         afterwards writes it again. A sync with nothing to change leaves it. (templated)
+    :param lease: Who syncs: a token that is the same for all tasks of a run and of no other run anywhere. The sync then
+        holds ``<prefix>.releases/lease.json`` and refuses a destination that somebody else is changing; the lease runs
+        out by itself, or is given back by whoever proves the destination (``s3_sync.lease``). The server must decide
+        about conditional writes, as S3 does. (templated)
     :param delete: Whether keys that are not expected are deleted. (templated)
     :param max_delete_fraction: The largest part of the keys now under the prefix that may be deleted, from 0 to 1.
         (templated)
@@ -103,6 +109,7 @@ class S3SyncOperator(BaseOperator):
         "encryption",
         "history",
         "kms_key_id",
+        "lease",
         "marker",
         "max_delete_fraction",
         "objects",
@@ -124,6 +131,7 @@ class S3SyncOperator(BaseOperator):
         record: str | None = None,
         history: str | None = None,
         marker: str | None = None,
+        lease: str | None = None,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -145,6 +153,7 @@ class S3SyncOperator(BaseOperator):
         self.record = record
         self.history = history
         self.marker = marker
+        self.lease = lease
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.verify = verify
@@ -159,29 +168,39 @@ class S3SyncOperator(BaseOperator):
         self.tags = tags
         self.content_types = content_types
 
-    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 Airflow's signature
+    def execute(self, context: Context) -> dict[str, Any]:
         from s3_sync.task import run  # noqa: PLC0415 parsing a DAG must not load S3 clients
 
-        return run(
-            source=self.source,
-            destination=self.destination,
-            objects=self.objects or None,
-            record=self.record or None,
-            history=self.history or None,
-            marker=self.marker or None,
-            aws_conn_id=self.aws_conn_id,
-            region_name=self.region_name or None,
-            verify=self.verify,
-            delete=as_bool("delete", self.delete),
-            max_delete_fraction=as_fraction("max_delete_fraction", self.max_delete_fraction),
-            max_concurrency=self.max_concurrency,
-            dry_run=as_bool("dry_run", self.dry_run),  # type: ignore[arg-type]
-            encryption=self.encryption or None,
-            kms_key_id=self.kms_key_id or None,
-            storage_class=self.storage_class or None,
-            tags=self.tags,
-            content_types=self.content_types,
-        )
+        try:
+            return run(
+                source=self.source,
+                destination=self.destination,
+                objects=self.objects or None,
+                record=self.record or None,
+                history=self.history or None,
+                marker=self.marker or None,
+                lease=self.lease or None,
+                holder=holder_of(context["ti"]) if self.lease else "",
+                aws_conn_id=self.aws_conn_id,
+                region_name=self.region_name or None,
+                verify=self.verify,
+                delete=as_bool("delete", self.delete),
+                max_delete_fraction=as_fraction("max_delete_fraction", self.max_delete_fraction),
+                max_concurrency=self.max_concurrency,
+                dry_run=as_bool("dry_run", self.dry_run),  # type: ignore[arg-type]
+                encryption=self.encryption or None,
+                kms_key_id=self.kms_key_id or None,
+                storage_class=self.storage_class or None,
+                tags=self.tags,
+                content_types=self.content_types,
+            )
+        except LeaseHeld as error:  # Trying again in a minute would only hide that two runs are at odds.
+            raise AirflowFailException(str(error)) from error
+
+
+def holder_of(ti: Any) -> str:
+    """Return in words who a task instance is, for those who find its lease."""
+    return f"DAG {ti.dag_id}, run {ti.run_id}, on {socket.gethostname()}"
 
 
 def as_bool(name: str, value: bool | str) -> bool:

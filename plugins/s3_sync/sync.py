@@ -19,6 +19,7 @@ from s3_sync.plan import Plan, guard, plan
 from s3_sync.transfer import Progress, upload
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from s3_sync.connection import S3Connection
@@ -63,6 +64,7 @@ def sync(
     max_delete_fraction: float = 0.1,
     max_concurrency: int = 64,
     dry_run: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> SyncResult:
     """Make ``target`` hold exactly the expected objects, whose bytes are the files ``source/<key>``.
 
@@ -71,7 +73,8 @@ def sync(
     uploads are kept; it is read at the start and written while uploading, so that a sync that was killed goes on
     where it was. ``history`` is a Parquet file of earlier uploads (key, sha256, etag), for `versions.restore`.
     ``marker`` is the key of an object that calls the destination complete: it is deleted before the
-    first change.
+    first change. ``check`` is called before every change: it raises if the destination is no
+    longer this sync's to change (`lease.hold`).
 
     Raises InvalidObjects, InvalidOption, InvalidRecord and DeletionRefused before anything is changed;
     UploadFailed or DeleteFailed with the keys that failed.
@@ -105,6 +108,7 @@ def sync(
             dry_run=True,
         )
     if marker and (todo.upload.num_rows or todo.compare.num_rows or todo.delete.num_rows):
+        check()
         connection.client.delete_object(Bucket=target.bucket, Key=marker)
     restored = record.empty()
     if history is not None and todo.upload.num_rows:
@@ -122,10 +126,11 @@ def sync(
             options or ObjectOptions(),
             max_concurrency=max_concurrency,
             watch=watch,
+            check=check,
         )
     finally:
         watch.keep()
-    deleted = delete_keys(connection, target, todo.delete["key"])
+    deleted = delete_keys(connection, target, todo.delete["key"], check=check)
     return SyncResult(
         uploaded=done.uploaded,
         restored=restored.num_rows,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3_sync.connection import connect
 from s3_sync.errors import InvalidOption
+from s3_sync.lease import hold
 from s3_sync.options import ObjectOptions
 from s3_sync.sync import sync
 from s3_sync.target import S3Target
@@ -36,8 +38,13 @@ def run(
     storage_class: str | None = None,
     tags: Mapping[str, str] | None = None,
     content_types: Mapping[str, str] | None = None,
+    lease: str | None = None,
+    holder: str = "",
 ) -> dict[str, Any]:
-    """Sync as `operators.S3SyncOperator` documents it and return `sync.SyncResult` as a dict."""
+    """Sync as `operators.S3SyncOperator` documents it and return `sync.SyncResult` as a dict.
+
+    ``holder`` says in words whose ``lease`` it is.
+    """
     target = S3Target.parse(destination)
     connection = connect(
         target.bucket,
@@ -47,20 +54,27 @@ def run(
         encryption=encryption,
         kms_key_id=kms_key_id,
     )
-    result = sync(
-        connection,
-        target,
-        source=Path(source),
-        objects=objects,
-        record_path=Path(record) if record else None,
-        history=history,
-        marker=_key_of(marker, target) if marker else None,
-        options=ObjectOptions(storage_class, tags or {}, content_types or {}),
-        delete=delete,
-        max_delete_fraction=max_delete_fraction,
-        max_concurrency=max_concurrency,
-        dry_run=dry_run,
+    held = (
+        hold(connection, target, owner=lease, holder=holder or lease, give_back=False)
+        if lease and not dry_run
+        else nullcontext(lambda: None)
     )
+    with held as check:
+        result = sync(
+            connection,
+            target,
+            source=Path(source),
+            objects=objects,
+            record_path=Path(record) if record else None,
+            history=history,
+            marker=_key_of(marker, target) if marker else None,
+            options=ObjectOptions(storage_class, tags or {}, content_types or {}),
+            delete=delete,
+            max_delete_fraction=max_delete_fraction,
+            max_concurrency=max_concurrency,
+            dry_run=dry_run,
+            check=check,
+        )
     return asdict(result)
 
 

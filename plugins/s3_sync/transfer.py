@@ -13,7 +13,7 @@ import pyarrow as pa
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
 from s3_sync import objects, record
-from s3_sync.errors import InvalidObjects, UploadFailed, cause
+from s3_sync.errors import InvalidObjects, LeaseLost, UploadFailed, cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,12 +120,13 @@ def upload(
     *,
     max_concurrency: int,
     watch: Callable[[Progress], None],
+    check: Callable[[], None],
 ) -> Progress:
     """Send the files ``source/<key>`` of ``rows`` (key, size, sha256, etag) and return what was done.
 
     A file's SHA-256 is compared with the expected one before anything of it becomes visible in the bucket. A row
     whose ``etag`` is the MD5 of its file is left as it is. ``watch`` is called about once a second, in the
-    caller's thread.
+    caller's thread, ``check`` before each file.
 
     Raises UploadFailed at the end with every key that failed; the others are done. It stops early when the
     credentials or the bucket are refused, and after too many failures.
@@ -142,6 +143,7 @@ def upload(
             if item is None:
                 return
             try:
+                check()
                 etag, sent = _send(connection, target, root, item, options=options, gates=gates)
             except Exception as error:  # noqa: BLE001 one key's failure must not stop the others
                 progress.failed(item, error)
@@ -216,6 +218,6 @@ def _streamed_md5(root: int, item: Item) -> str:
 
 
 def _is_hopeless(error: Exception) -> bool:
-    """Say whether ``error`` is about credentials or the bucket rather than about one key."""
-    denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+    """Say whether ``error`` is about credentials, the lease or the bucket rather than about one key."""
+    denied = isinstance(error, PermissionDeniedError | UnauthenticatedError | LeaseLost)
     return denied or "<Code>NoSuchBucket</Code>" in str(error)

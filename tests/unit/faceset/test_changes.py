@@ -2,15 +2,24 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from include.faceset import changes, filter_manifest, release, render_config, scan, tables
+import pyarrow as pa
+
+from include.faceset import changes, filter_manifest, release, render_config, scan, sharded, tables
 from include.faceset.changes import State
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 
 
-def state(result: Result) -> State:
-    values = render_config.values(result.run, result.sealed.identities, result.sealed.images)
-    return changes.of_ledger(result.ledger, values)
+def of(result: Result) -> tuple[list[State], dict[str, Any]]:
+    """The state of each shard of a release, and what its config says."""
+    ledger, shards = result.ledger, result.run.params.shards
+    states = [changes.of_ledger(sharded.of_shard(ledger, shard, shards)) for shard in range(shards)]
+    return states, render_config.values(result.run, result.sealed.identities, result.sealed.images)
+
+
+def compare(before: tuple[list[State], dict[str, Any]], after: tuple[list[State], dict[str, Any]]) -> changes.Changes:
+    return changes.compare(zip(before[0], after[0], strict=True), before[1], after[1])
 
 
 def test_every_kind_of_change_is_counted(tmp_path: Path) -> None:
@@ -19,8 +28,8 @@ def test_every_kind_of_change_is_counted(tmp_path: Path) -> None:
         ["ann/1.jpg", "ann/2.jpg", "ben/1.jpg", "cyd/1.jpg", "cyd/2.jpg", "dan/1.jpg", "dan/2.jpg"]
     ):
         put(exports / name, face(number))
-    before = state(run_to_seal(make_run(dataset, "1")))
-    assert changes.compare(before, before).none
+    before = of(run_to_seal(make_run(dataset, "1")))
+    assert compare(before, before).none
 
     put(exports / "ann/1.jpg", face(20))  # changed
     put(exports / "ann/3.jpg", face(21))  # added
@@ -32,10 +41,10 @@ def test_every_kind_of_change_is_counted(tmp_path: Path) -> None:
     scan.scan(dry, "training_data")
     filter_manifest.filter_manifest(dry)
     shards = [changes.foreseen(dry, shard, release.known_files(dry, shard)) for shard in range(dry.params.shards)]
-    foreseen = changes.together(shards, render_config.values(dry, 4, 9))
+    foreseen = (shards, render_config.values(dry, 4, 9))
     after = run_to_seal(make_run(dataset, "3"))
 
-    found = changes.compare(before, state(after))
+    found = compare(before, of(after))
     assert found == changes.Changes(
         identities_added=2,
         identities_removed=1,
@@ -47,13 +56,17 @@ def test_every_kind_of_change_is_counted(tmp_path: Path) -> None:
         classes_moved=2,  # ann and dan, since amy and ben come before them
         values={"num_classes": (3, 4), "num_image": (6, 9)},
     )
-    assert changes.compare(before, foreseen) == replace(found, images_changed=foreseen_changed(foreseen, before))
+    assert compare(before, foreseen) == replace(found, images_changed=foreseen_changed(shards, before[0]))
     assert release.baseline(make_run(dataset, "3")) != release.last(after.run)
     assert tables.read(after.run.release(after.sealed.release_id) / release.LEDGER_FILE).num_rows == 10
 
 
-def foreseen_changed(foreseen: State, before: State) -> int:
+def foreseen_changed(foreseen: list[State], before: list[State]) -> int:
     """A changed image of the same size is not told before its bytes are read."""
-    sizes = dict(zip(before.images["key"].to_pylist(), before.images["size"].to_pylist(), strict=True))
-    rows = zip(*(foreseen.images[name].to_pylist() for name in ("key", "size", "sha256")), strict=True)
-    return sum(sha256 is None and key in sizes and sizes[key] != size for key, size, sha256 in rows)
+    there = pa.concat_tables([state.images for state in before]).to_pylist()
+    sizes = {row["key"]: row["size"] for row in there}
+    return sum(
+        row["sha256"] is None and row["key"] in sizes and sizes[row["key"]] != row["size"]
+        for state in foreseen
+        for row in state.images.to_pylist()
+    )

@@ -1,0 +1,103 @@
+"""What must be known over all shards, found with a little of each shard in memory: one order, and what occurs twice."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from include.faceset import sharded, tables
+
+ROWS_AT_ONCE = 100_000
+"""Rows in memory over all files that are merged."""
+HASHES_AT_ONCE = 4_000_000
+"""Hashes in memory: with what counting them needs about 400 MB."""
+
+_HASH = pa.schema([("sha256", pa.binary(32))])
+
+
+def in_order(paths: Sequence[Path], by: str) -> Iterator[pa.Table]:
+    """The rows of Parquet files, each of which is sorted by a column, in the order of that column over all files.
+
+    Args:
+        paths: the files; of one schema.
+        by: the column, ascending by code point.
+    """
+    rows = max(1, ROWS_AT_ONCE // max(1, len(paths)))
+    sources = [_Source(path, by, rows) for path in paths]
+    while sources := [source for source in sources if source.fill()]:
+        # Whatever is still unread comes behind the first of the last rows that were read.
+        until = min(source.last for source in sources)
+        taken = [source.take(until) for source in sources]
+        yield pa.concat_tables(taken).sort_by(by)
+
+
+class _Source:
+    """One file, as far as it was read."""
+
+    def __init__(self, path: Path, by: str, rows: int) -> None:
+        self.by = by
+        self.schema = pq.read_schema(path).remove_metadata()
+        self.batches = pq.ParquetFile(path).iter_batches(batch_size=rows)
+        self.rows = self.schema.empty_table()
+
+    def fill(self) -> bool:
+        """Have rows in hand; False if there are no more."""
+        while self.rows.num_rows == 0:
+            batch = next(self.batches, None)
+            if batch is None:
+                return False
+            self.rows = pa.Table.from_batches([batch])
+        return True
+
+    @property
+    def last(self) -> str:
+        return str(self.rows[self.by][-1].as_py())
+
+    def take(self, until: str) -> pa.Table:
+        """The rows in hand up to a value of the column, which are then in hand no more."""
+        count = pc.sum(pc.less_equal(self.rows[self.by], until)).as_py()
+        taken, self.rows = self.rows.slice(0, count), self.rows.slice(count)
+        return taken
+
+
+def repeated(hashes: Iterable[pa.ChunkedArray], total: int, scratch: Path) -> pa.Array:
+    """SHA-256 that occur more than once.
+
+    Args:
+        hashes: of each shard, 32 bytes each.
+        total: how many there are, about.
+        scratch: a file to put them in where they are too many for memory; it is removed again.
+    """
+    parts = -(-total // HASHES_AT_ONCE)
+    if parts <= 1:
+        return _twice(pa.chunked_array([chunk for column in hashes for chunk in column.chunks], _HASH[0].type))
+    try:
+        with sharded.writing(scratch, _HASH, parts) as add:
+            for column in hashes:
+                rows = pa.table([column], schema=_HASH)
+                for part, of_part in _by_first_byte(rows, parts):
+                    add(part, of_part)
+        found = [_twice(sharded.read(scratch, part, parts)["sha256"]) for part in range(parts)]
+        return pa.concat_arrays(found)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _by_first_byte(rows: pa.Table, parts: int) -> Iterator[tuple[int, pa.Table]]:
+    first = pc.binary_slice(rows["sha256"].cast(pa.binary()), 0, 1).combine_chunks().dictionary_encode()
+    of_each = pa.array([byte[0] % parts for byte in first.dictionary.to_pylist()], pa.int16()).take(first.indices)
+    for part in range(parts):
+        yield part, rows.filter(pc.equal(of_each, part))
+
+
+def _twice(hashes: pa.ChunkedArray) -> pa.Array:
+    counts = hashes.value_counts()
+    return counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+
+
+def write_sorted(rows: pa.Table, by: str, path: Path) -> Path:
+    """Write rows so that `in_order` can read them."""
+    tables.write(rows.sort_by(by), path)
+    return path

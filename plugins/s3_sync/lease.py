@@ -1,0 +1,172 @@
+"""Who may change a destination: a lease beside it, so that two deployments never mix their objects.
+
+The lease is a small object, written with conditions that S3 decides about: create it if there is none, replace it if
+it is still the one that was read (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
+Its age is told by S3's own clock alone. A holder that is killed or cut off loses it after `TTL_S`; one that wakes up
+later stops before its next request.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from s3_sync.connection import REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S
+from s3_sync.errors import LeaseHeld, LeaseLost, cause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from s3_sync.connection import S3Connection
+    from s3_sync.target import S3Target
+
+log = logging.getLogger(__name__)
+
+KEY = "lease.json"
+TTL_S = 900.0
+RENEW_EVERY_S = 60.0
+# A request that has begun may still be tried again for so long: none begins when less is left.
+SPARE_S = REQUEST_TIMEOUT_S + RETRY_TIMEOUT_S
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the object says: whose it is (``owner``), who that is in words, and whether it was given back."""
+
+    owner: str
+    holder: str
+    free: bool = False
+
+
+class _Found(NamedTuple):
+    """The lease as it lies there: its claim (None if it is none), its ETag and its age by S3's clock in seconds."""
+
+    claim: Claim | None
+    etag: str
+    age_s: float
+
+
+@contextmanager
+def hold(
+    connection: S3Connection, target: S3Target, *, owner: str, holder: str, give_back: bool
+) -> Iterator[Callable[[], None]]:
+    """Hold the lease of ``target`` while the block runs; give a function that raises LeaseLost once it is lost.
+
+    ``owner`` is the same for all that may follow one another without asking, such as the tasks of a run, and
+    ``holder`` says in words who that is. The lease stays after the block, until it runs out or another block gives it
+    back: ``give_back`` does so if the block ends well.
+
+    Raises LeaseHeld, with the holder, if somebody else has it.
+    """
+    lease = _Lease(connection, target, Claim(owner, holder))
+    lease.take()
+    over = threading.Event()
+    renewing = threading.Thread(target=lease.keep, args=(over,), name="s3-lease", daemon=True)
+    renewing.start()
+    try:
+        yield lease.check
+        lease.check()
+    finally:
+        over.set()
+        renewing.join()
+    if give_back:
+        lease.give_back()
+
+
+class _Lease:
+    def __init__(self, connection: S3Connection, target: S3Target, mine: Claim) -> None:
+        self.client, self.mine, self.uri = connection.client, mine, target.uri
+        self.where = {"Bucket": target.bucket, "Key": target.sibling(".releases").key(KEY)}
+        self.etag = ""
+        self.taken_s = 0.0
+        self.lost = ""
+
+    def check(self) -> None:
+        left = self.taken_s + TTL_S - time.monotonic()
+        if not self.lost and left < min(SPARE_S, TTL_S / 2):
+            self.lost = "it could not be renewed in time"
+        if self.lost:
+            raise LeaseLost(
+                f"the lease of {self.uri} is lost: {self.lost}. Nothing more is changed there; run again from the sync"
+            )
+
+    def take(self) -> None:
+        """Take the lease, or take it on."""
+        for _ in range(ATTEMPTS):
+            found = self._read()
+            if found and found.age_s < TTL_S and not (found.claim and (found.claim.free or self._is_mine(found.claim))):
+                who = found.claim.holder if found.claim else "an unknown client"
+                raise LeaseHeld(
+                    f"{self.uri} is being changed by {who}, seen {found.age_s:.0f} s ago. Let it end; if it is dead, "
+                    f"its lease runs out in {TTL_S - found.age_s:.0f} s"
+                )
+            condition = {"IfMatch": found.etag} if found else {"IfNoneMatch": "*"}
+            if self._write(self.mine, condition):
+                return
+        raise LeaseHeld(f"{self.uri}: others take its lease at this moment; run again")
+
+    def keep(self, over: threading.Event) -> None:
+        """Renew the lease until ``over`` is set, or it is lost."""
+        while not over.wait(RENEW_EVERY_S) and not self.lost:
+            try:
+                self.renew()
+            except (BotoCoreError, ClientError) as error:
+                log.warning("the lease of %s could not be renewed: %s", self.uri, cause(error))
+
+    def renew(self) -> None:
+        """Take the lease on if nobody had it in between. (A refused write may be an own one whose answer was lost.)"""
+        for _ in range(ATTEMPTS):
+            found = self._read()
+            if not (found and found.claim and self._is_mine(found.claim) and not found.claim.free):
+                self.lost = f"{found.claim.holder if found and found.claim else 'somebody'} took it"
+                return
+            if self._write(self.mine, {"IfMatch": found.etag}):
+                return
+
+    def give_back(self) -> None:
+        """Leave the lease to whoever comes."""
+        self._write(replace(self.mine, free=True), {"IfMatch": self.etag})
+
+    def _is_mine(self, claim: Claim) -> bool:
+        return claim.owner == self.mine.owner
+
+    def _read(self) -> _Found | None:
+        try:
+            answer = self.client.get_object(**self.where)
+            content = answer["Body"].read()
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return None
+            raise
+        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return _Found(_parsed(content), answer["ETag"], (now - answer["LastModified"]).total_seconds())
+
+    def _write(self, claim: Claim, condition: dict[str, Any]) -> bool:
+        begun = time.monotonic()
+        try:
+            answer = self.client.put_object(
+                **self.where, Body=json.dumps({**asdict(claim), "written": time.time()}).encode(), **condition
+            )
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] in {404, 409, 412}:
+                return False
+            raise
+        self.etag, self.taken_s = answer["ETag"], begun
+        return True
+
+
+def _parsed(content: bytes) -> Claim | None:
+    try:
+        said = json.loads(content)
+        return Claim(said["owner"], said["holder"], bool(said["free"]))
+    except (ValueError, KeyError, TypeError):
+        return None
