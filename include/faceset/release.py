@@ -6,6 +6,7 @@ as ``previous.json``, so that nothing half-done looks done; ``seal`` writes it a
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset import files, sharded
+from include.faceset.attempt import Attempt
 from include.faceset.ledger import LEDGER
 from include.faceset.run import Run
 
@@ -30,6 +32,7 @@ SUMMARY_JSON_FILE = "summary.json"
 
 
 BASELINE_FILE = "baseline.json"
+_ID = re.compile(r"[0-9a-f]{16}")
 
 
 class ReleaseError(RuntimeError):
@@ -91,23 +94,46 @@ def read(folder: Path) -> Release:
     return Release(**{**values, "image_size": tuple(values["image_size"])})
 
 
-def write(release: Release, folder: Path) -> None:
-    files.write_text(folder / RELEASE_FILE, json.dumps(asdict(release), indent=2) + "\n")
+def write(release: Release, folder: Path, within: Path | None = None) -> None:
+    """Write ``release.json``; `within` as for `files.replacing`."""
+    files.write_text(folder / RELEASE_FILE, json.dumps(asdict(release), indent=2) + "\n", within)
 
 
-def open_for_change(run: Run) -> None:
+def open_for_change(mine: Attempt) -> None:
     """Say that ``output`` no longer holds the release that ``latest.json`` named. Call before every first change."""
+    run = mine.run
     try:
-        run.latest.replace(run.previous)
+        pointer = run.latest.read_text(encoding="utf-8")
     except FileNotFoundError:
         return
+    # First the one, then not the other: whenever this is killed, one of them names the release.
+    files.write_text(run.previous, pointer, within=mine.folder)
+    mine.discard(run.latest)
 
 
-def close_change(run: Run, release: Release) -> None:
+def close_change(mine: Attempt, release: Release) -> None:
     """Say that ``output`` holds `release`."""
+    run = mine.run
     pointer = release.pointer(str(run.release(release.release_id)))
-    files.write_text(run.latest, json.dumps(pointer, indent=2) + "\n")
-    run.previous.unlink(missing_ok=True)
+    files.write_text(run.latest, json.dumps(pointer, indent=2) + "\n", within=mine.folder)
+    mine.discard(run.previous)
+
+
+def move_in(mine: Attempt, building: Path, release_id: str) -> None:
+    """Make a folder, built within `mine`, the release's; what is there of it keeps its config, proof and summary.
+
+    Without its ``release.json`` a folder is no release, so a mixture of old and new is none either.
+    """
+    folder = mine.run.release(release_id)
+    if not folder.exists():
+        building.rename(folder)
+    else:
+        open_for_change(mine)
+        mine.discard(folder / RELEASE_FILE)
+        for path in sorted(building.iterdir(), key=lambda path: path.name == RELEASE_FILE):
+            path.replace(folder / path.name)
+        files.sync_folder(folder)
+    files.sync_folder(folder.parent)
 
 
 def last(run: Run) -> Path | None:
@@ -127,13 +153,21 @@ def folders(run: Run) -> list[Path]:
     return sorted(kept, key=lambda folder: (read(folder).sealed_at, folder.name), reverse=True)
 
 
-def prune(run: Run) -> list[str]:
-    """Remove the oldest releases beyond the dataset's `keep_releases`, never the one in place; return their ids."""
+def outdated(run: Run) -> list[str]:
+    """Ids of the oldest releases, beyond the dataset's `keep_releases`; never of the one in place."""
     spared = last(run)
-    old = [folder for folder in folders(run)[run.dataset.keep_releases :] if folder != spared]
-    for folder in old:
-        files.remove_tree(folder)
-    return [folder.name for folder in old]
+    return [folder.name for folder in folders(run)[run.dataset.keep_releases :] if folder != spared]
+
+
+def prune(mine: Attempt) -> list[str]:
+    """Remove what is outdated, and what a killed `seal` left of a release; return the ids of the releases."""
+    run = mine.run
+    broken = [path.name for path in run.releases.glob("[0-9a-f]*") if _ID.fullmatch(path.name)]
+    broken = [name for name in broken if not (run.release(name) / RELEASE_FILE).exists()]
+    old = outdated(run)
+    for name in [*old, *broken]:
+        mine.discard(run.release(name))
+    return old
 
 
 def note_baseline(run: Run) -> None:

@@ -14,8 +14,10 @@ from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from include.faceset import files, parts, release, removed, sharded, tables
+from include.faceset import parts, release, removed, sharded, tables
+from include.faceset.attempt import Attempt, attempt
 from include.faceset.ledger import LEDGER, Outcome, balance, count_rows, kept
 from include.faceset.names import shown
 from include.faceset.release import Release
@@ -40,18 +42,27 @@ def seal(run: Run) -> Release:
         LedgerError: the ledger does not balance.
         SealError: no image is left, or a file of the release is not on disk as it was written.
     """
-    if run.params.release is not None:
-        restored = release.read(release.to_restore(run))
-        bring_to(run, [_compact(_copied(run, shard)) for shard in range(run.params.shards)])
-        release.close_change(run, restored)
-        return restored
-    building = run.work / "release"
-    files.remove_tree(building)
-    images, classes = _settled(run, building / release.LEDGER_FILE)
-    bring_to(run, images)
+    with attempt(run, "seal") as mine:
+        return _seal(mine) if run.params.release is None else _seal_again(mine)
+
+
+def _seal_again(mine: Attempt) -> Release:
+    run = mine.run
+    restored = release.read(release.to_restore(run))
+    bring_to(mine, [_compact(_copied(run, shard)) for shard in range(run.params.shards)])
+    release.close_change(mine, restored)
+    return restored
+
+
+def _seal(mine: Attempt) -> Release:
+    run, building = mine.run, mine.new
+    parts.check_noted(run)
+    images, classes = _settled(mine, building / release.LEDGER_FILE)
+    bring_to(mine, images)
     ordered = Ordered.by_key(images)
-    tables.write_all(ordered.slices(MANIFEST_COLUMNS), MANIFEST, building / release.MANIFEST_FILE)
-    tables.write(class_index(classes), building / release.CLASSES_FILE)
+    manifest = ordered.slices(MANIFEST_COLUMNS)
+    tables.write_all(manifest, MANIFEST, building / release.MANIFEST_FILE, within=mine.folder)
+    tables.write(class_index(classes), building / release.CLASSES_FILE, within=mine.folder)
     with (building / release.MANIFEST_FILE).open("rb") as written:
         manifest_sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     sealed = Release(
@@ -68,9 +79,9 @@ def seal(run: Run) -> Release:
         sealed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         parts=parts.digests(run),
     )
-    release.write(sealed, building)
-    _move_in(building, run.release(sealed.release_id))
-    release.close_change(run, sealed)
+    release.write(sealed, building, within=mine.folder)
+    release.move_in(mine, building, sealed.release_id)
+    release.close_change(mine, sealed)
     return sealed
 
 
@@ -98,7 +109,7 @@ class Ordered:
             yield from zip(*(column.to_pylist() for column in rows.columns), strict=True)
 
 
-def _settled(run: Run, path: Path) -> tuple[list[pa.Table], pa.Table]:
+def _settled(mine: Attempt, path: Path) -> tuple[list[pa.Table], pa.Table]:
     """Write the ledger, one shard in memory at a time, and check that it balances.
 
     Returns:
@@ -109,10 +120,11 @@ def _settled(run: Run, path: Path) -> tuple[list[pa.Table], pa.Table]:
         LedgerError: the ledger does not balance.
         SealError: no image is left, or a shard's rows are gone.
     """
+    run = mine.run
     shared = _shared_bytes(run)
     images, classes = [], []
     in_ledger = Counter[str]()
-    with sharded.writing(path, LEDGER, run.params.shards) as add:
+    with sharded.writing(path, LEDGER, run.params.shards, within=mine.folder) as add:
         for shard in range(run.params.shards):
             rows = settle(_copied(run, shard), shared, run.params.min_images)
             add(shard, rows)
@@ -159,16 +171,17 @@ def class_index(classes: pa.Table) -> pa.Table:
     return pa.table({"index": index, "identity": counted["identity"], "images": counted["count_all"]})
 
 
-def bring_to(run: Run, images: Iterable[pa.Table]) -> None:
+def bring_to(mine: Attempt, images: Iterable[pa.Table]) -> None:
     """Take out of the output whatever is not of the release, and check that all of the release is there.
 
     Args:
-        run: the run.
+        mine: this try of sealing the run.
         images: the kept rows (schema LEDGER) of each shard.
 
     Raises:
         SealError: a file is missing or is not as it was written (size and mtime).
     """
+    run = mine.run
     surplus = {path.name for path in run.output.iterdir()}
     doomed: list[Path] = []
     missing = 0
@@ -184,10 +197,10 @@ def bring_to(run: Run, images: Iterable[pa.Table]) -> None:
         missing += found["links"].null_count
     doomed += [run.output / name for name in surplus]
     if doomed:
-        release.open_for_change(run)
+        release.open_for_change(mine)
         before = _before(run, doomed)
         for path in doomed:
-            removed.take_out(run, path, before)
+            removed.take_out(mine, path, before)
     if missing:
         msg = (
             f"{missing:,} files are not in {run.output} as they were written: something else writes there "
@@ -222,11 +235,11 @@ def _before(run: Run, doomed: list[Path]) -> removed.Before:
 def _copied(run: Run, shard: int, columns: list[str] | None = None) -> pa.Table:
     """Ledger rows of a shard as the copying left them, with those that the filter settled."""
     try:
-        return tables.read_all(
-            [path for path in (run.filtered(shard), run.copied(shard)) if path.exists()], LEDGER, columns
-        )
+        # What an earlier filter of this run selected may have been copied too: it does not count.
+        of_copy = [run.copied(shard)] if pq.read_metadata(run.selected(shard)).num_rows else []
+        return tables.read_all([run.filtered(shard), *of_copy], LEDGER, columns)
     except FileNotFoundError as error:
-        msg = f"{error.filename or error} is gone from the run's work folder; trigger a new run"
+        msg = f"{error.filename or error} is not in the run's work folder; clear from `filter_manifest` on"
         raise SealError(msg) from error
 
 
@@ -244,13 +257,3 @@ def _with_outcome(ledger: pa.Table, rows: pa.ChunkedArray, outcome: Outcome) -> 
         "staged_mtime_ns": pc.if_else(rows, pa.scalar(None, pa.int64()), ledger["staged_mtime_ns"]),
     }
     return pa.table([changed.get(name, ledger[name]) for name in LEDGER.names], schema=LEDGER)
-
-
-def _move_in(building: Path, folder: Path) -> None:
-    """Make `building` the release folder; one that is there keeps its config and summary until they are remade."""
-    if not folder.exists():
-        building.rename(folder)
-    else:
-        for path in building.iterdir():
-            path.replace(folder / path.name)
-    files.sync_folder(folder.parent)
