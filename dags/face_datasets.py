@@ -326,9 +326,11 @@ def summary() -> dict[str, Any]:
         releases = target.sibling(".releases")
         for name in (render_config.file_name(run.dataset.name), release.SUMMARY_FILE, release.SUMMARY_JSON_FILE):
             put_file(connection, releases, folder / name, f"{sealed.release_id}/{name}")
-    for old in summaries.clean_up(run):
-        if connection is not None:
+    if connection is not None:
+        # Before they are removed here, which is what tells that they are outdated.
+        for old in release.outdated(run):
             delete_prefix(connection, target.sibling(".releases").below(old))
+    summaries.clean_up(run)
     return {
         "summary": str(folder / release.SUMMARY_FILE),
         "release_id": sealed.release_id,

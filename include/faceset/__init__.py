@@ -15,7 +15,8 @@ The story, in the order in which a file of an export meets it::
 
 Below them: ``run`` (where a run keeps its things), ``release`` (what is kept of a sealed one),
 ``ledger`` (one row a file, one outcome a row), ``unchanged`` (what need not be looked at again),
-``removed`` (bytes that only an older release holds), ``names`` (what may be called what), ``images``
-(what an image file is), ``tables`` and ``sharded`` (Parquet in and out), ``files`` (atomic writes).
+``removed`` (bytes that only an older release holds), ``attempt`` (tries of a task that must not mix),
+``names`` (what may be called what), ``images`` (what an image file is), ``tables`` and ``sharded``
+(Parquet in and out), ``merge`` (what must be known over all shards), ``files`` (atomic writes).
 Nothing here knows Airflow or S3.
 """

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset import files, images, names, release, removed, tables, unchanged
+from include.faceset.attempt import Attempt, attempt
 from include.faceset.ledger import LEDGER, Outcome, kept
 from include.faceset.params import LinkMode
 from include.faceset.run import Run
@@ -56,12 +57,12 @@ class Copied:
 
 @dataclass(frozen=True)
 class Shared:
-    """What all identities of a shard share.
+    """What all identities of this try of a shard share.
 
     `roots` has a descriptor of each export's root, `before` what the last release put into the output, by key.
     """
 
-    run: Run
+    attempt: Attempt
     link_mode: LinkMode
     roots: dict[str, int]
     before: removed.Before
@@ -128,6 +129,19 @@ def copy_shard(run: Run, shard: int) -> Copied:
     Raises:
         CopyError: a file exists but cannot be read (permission, disk), or the output cannot be written.
     """
+    with attempt(run, f"shard={shard:03d}") as mine:
+        run.output.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+        copied, opened = _copy(mine, shard)
+        tables.write(copied, run.copied(shard), within=mine.folder)
+    images_kept = kept(copied)
+    identities = pc.count_distinct(images_kept["identity"]).as_py()
+    rejected = copied.num_rows - images_kept.num_rows
+    return Copied(shard, identities, images_kept.num_rows, rejected, len(opened), sum(opened))
+
+
+def _copy(mine: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
+    """The shard's ledger rows once its images are in place, and the sizes in bytes of the files that were opened."""
+    run = mine.run
     known = release.known_files(run, shard)
     selected = unchanged.with_known(tables.read(run.selected(shard)), known)
     done = LEDGER.empty_table()
@@ -135,38 +149,22 @@ def copy_shard(run: Run, shard: int) -> Copied:
         done = unchanged.settled(run, selected, known)
         settled = pc.unique(done["identity"])
         selected = selected.filter(pc.invert(pc.is_in(selected["identity"], value_set=settled)))
-    staging = empty_staging(run, shard)
-    link_mode = feasible(run.params.link_mode, staging)
+    link_mode = feasible(run.params.link_mode, mine.new)
     before = removed.before(known.filter(pc.is_in(known["identity"], value_set=pc.unique(selected["identity"]))))
     rows: list[Row] = []
     opened: list[int] = []
     with _export_roots(run) as roots, images.without_warnings():
-        shared = Shared(run, link_mode, roots, before)
+        shared = Shared(mine, link_mode, roots, before)
         started = said = time.monotonic()
         for identity, group in groupby(rows_of(selected), key=lambda row: row.identity):
-            verdicts, sizes = copy_identity(shared, staging / identity, list(group))
+            verdicts, sizes = copy_identity(shared, mine.new / identity, list(group))
             rows.extend(verdicts.rows)
             opened.extend(sizes)
             if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
                 rate = len(rows) / (said - started)
                 log.info("%s of %s images, %.0f a second", f"{len(rows):,}", f"{selected.num_rows:,}", rate)
-    copied = pa.concat_tables([done, tables.of_rows(rows, LEDGER)])
-    tables.write(copied, run.copied(shard))
-    files.remove_tree(staging)
-    images_kept = kept(copied)
-    identities = pc.count_distinct(images_kept["identity"]).as_py()
-    rejected = copied.num_rows - images_kept.num_rows
-    return Copied(shard, identities, images_kept.num_rows, rejected, len(opened), sum(opened))
-
-
-def empty_staging(run: Run, shard: int) -> Path:
-    """The shard's folder for new files, with nothing in it of an earlier try; the output is there too."""
-    staging = run.staging / f"shard={shard:03d}"
-    files.remove_tree(staging)
-    staging.mkdir(mode=files.FOLDER_MODE, parents=True)
-    run.output.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
-    return staging
+    return pa.concat_tables([done, tables.of_rows(rows, LEDGER)]), opened
 
 
 def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> tuple[Verdicts, list[int]]:
@@ -180,7 +178,7 @@ def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> tuple[Verdic
     Returns:
         The verdicts, one row a file, and the sizes in bytes of the files that were opened.
     """
-    run = shared.run
+    run = shared.attempt.run
     final = run.output / staged.name
     present = present_in(final)
     staged.mkdir(mode=files.FOLDER_MODE)
@@ -205,7 +203,7 @@ def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> tuple[Verdic
             verdicts.rows[index] = few._replace(outcome=Outcome.TOO_FEW_IMAGES.value, key=None, staged_mtime_ns=None)
             (staged / name).unlink(missing_ok=True)
         verdicts.names.clear()
-    place(run, staged, present, set(verdicts.names), shared.before)
+    place(shared.attempt, staged, present, set(verdicts.names), shared.before)
     return verdicts, opened
 
 
@@ -253,7 +251,8 @@ def _judge(shared: Shared, verdicts: Verdicts, row: Row, folder: int, staged: Pa
             return
         data, as_read = read
         digest = hashlib.sha256(data).digest()
-        seen = images.inspect(data, shared.run.dataset.image_size, shared.run.params.decode)
+        run = shared.attempt.run
+        seen = images.inspect(data, run.dataset.image_size, run.params.decode)
         row = row._replace(sha256=digest, format=seen.format, colour=seen.colour)
         if seen.rejected is not None:
             verdicts.reject(row, seen.rejected)
@@ -284,10 +283,9 @@ def _read_unchanged(descriptor: int, row: Row) -> tuple[bytes, os.stat_result] |
 
 
 def present_in(folder: Path) -> dict[str, os.stat_result]:
-    """What lies in an identity's folder of the output; a link or file in the folder's place is removed."""
+    """What lies in an identity's folder of the output; nothing, where a link or a file is in its place."""
     try:
         if not stat.S_ISDIR(os.lstat(folder).st_mode):
-            folder.unlink()
             return {}
     except FileNotFoundError:
         return {}
@@ -296,7 +294,7 @@ def present_in(folder: Path) -> dict[str, os.stat_result]:
 
 
 def place(
-    run: Run,
+    mine: Attempt,
     staged: Path,
     present: dict[str, os.stat_result],
     wanted: set[str],
@@ -308,17 +306,21 @@ def place(
     if not new and not strays:
         staged.rmdir()
         return
-    release.open_for_change(run)
-    final = run.output / staged.name
+    release.open_for_change(mine)
+    final = mine.run.output / staged.name
     if new and not present:
-        staged.rename(final)
+        try:
+            staged.rename(final)
+        except NotADirectoryError:  # a link or a file is in its place
+            mine.discard(final)
+            staged.rename(final)
         return
     for name in new:
         if name in present:
-            removed.take_out(run, final / name, before)
+            removed.take_out(mine, final / name, before)
         (staged / name).rename(final / name)
     for name in strays:
-        removed.take_out(run, final / name, before)
+        removed.take_out(mine, final / name, before)
     staged.rmdir()
     if not wanted and final.exists():
         final.rmdir()

@@ -60,6 +60,7 @@ def filter_manifest(run: Run) -> Filtered:
     release.note_baseline(run)
     if run.params.release is not None:
         return _select_release(run)
+    parts.note_scanned(run)
     with ThreadPoolExecutor(SHARDS_IN_MEMORY) as pool:
         filtered = list(pool.map(lambda shard: _filter_shard(run, shard), range(run.params.shards)))
     as_before: dict[bytes, bool] = {}

@@ -17,15 +17,16 @@ HASHES_AT_ONCE = 4_000_000
 _HASH = pa.schema([("sha256", pa.binary(32))])
 
 
-def in_order(paths: Sequence[Path], by: str) -> Iterator[pa.Table]:
+def in_order(paths: Sequence[Path], by: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """The rows of Parquet files, each of which is sorted by a column, in the order of that column over all files.
 
     Args:
         paths: the files; of one schema.
         by: the column, ascending by code point.
+        columns: what is wanted of them, `by` among it; None: all.
     """
     rows = max(1, ROWS_AT_ONCE // max(1, len(paths)))
-    sources = [_Source(path, by, rows) for path in paths]
+    sources = [_Source(path, by, rows, columns) for path in paths]
     while sources := [source for source in sources if source.fill()]:
         # Whatever is still unread comes behind the first of the last rows that were read.
         until = min(source.last for source in sources)
@@ -36,11 +37,10 @@ def in_order(paths: Sequence[Path], by: str) -> Iterator[pa.Table]:
 class _Source:
     """One file, as far as it was read."""
 
-    def __init__(self, path: Path, by: str, rows: int) -> None:
+    def __init__(self, path: Path, by: str, rows: int, columns: list[str] | None) -> None:
         self.by = by
-        self.schema = pq.read_schema(path).remove_metadata()
-        self.batches = pq.ParquetFile(path).iter_batches(batch_size=rows)
-        self.rows = self.schema.empty_table()
+        self.batches = pq.ParquetFile(path).iter_batches(batch_size=rows, columns=columns)
+        self.rows = pa.table({by: pa.array([], pa.string())})
 
     def fill(self) -> bool:
         """Have rows in hand; False if there are no more."""

@@ -52,3 +52,14 @@ def take(run: Run, is_over: Callable[[Owner], bool]) -> Owner | None:
             file.truncate(0)
             file.write(now)
     return None
+
+
+def other(run: Run) -> Owner | None:
+    """The run that has taken the output since this one had it; None if it is this one's still, or nobody's."""
+    try:
+        with run.owner.open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            found = Owner(**json.loads(file.read()))
+    except (FileNotFoundError, ValueError):  # new, or its writer was killed
+        return None
+    return None if found == Owner(run.dataset.name, run.run_id) else found

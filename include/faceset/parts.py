@@ -5,6 +5,7 @@ all parts known so far, and a part that is scanned again replaces only its own r
 """
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from include.faceset import sharded
+from include.faceset import files, sharded
 from include.faceset.dataset import PARTITION, Export
 from include.faceset.ledger import MANIFEST, SCANNED, as_ledger
 from include.faceset.run import Run
 
+NOTED_FILE = "scanned.json"
 _FILE = re.compile(r"partition=(?P<partition>.+)\.parquet")
 
 
@@ -85,10 +87,10 @@ def rejected(run: Run) -> pa.Table:
 
 def counts(run: Run) -> dict[str, int]:
     """Number of files that the scans met, by export."""
-    files = dict.fromkeys((export.name for export in run.dataset.exports), 0)
+    found = dict.fromkeys((export.name for export in run.dataset.exports), 0)
     for export, path in manifests(run):
-        files[export.name] += sharded.note(path)["files"]
-    return files
+        found[export.name] += sharded.note(path)["files"]
+    return found
 
 
 def digests(run: Run) -> dict[str, dict[str, str]]:
@@ -98,6 +100,27 @@ def digests(run: Run) -> dict[str, dict[str, str]]:
         for export in run.dataset.exports
         if export.dated and (parts := known(run, export))
     }
+
+
+def note_scanned(run: Run) -> None:
+    """Keep in mind which manifests this run goes by, before it reads them."""
+    files.write_text(run.work / NOTED_FILE, json.dumps(_digests(run)))
+
+
+def check_noted(run: Run) -> None:
+    """Check that the manifests are still those that the run goes by.
+
+    Raises:
+        PartsError: an export was scanned again since.
+    """
+    noted = json.loads((run.work / NOTED_FILE).read_text(encoding="utf-8"))
+    if changed := [path for path, digest in _digests(run).items() if noted.get(path) != digest]:
+        msg = f"{changed[0]} was written again since it was filtered; clear the run's tasks from `filter_manifest` on"
+        raise PartsError(msg)
+
+
+def _digests(run: Run) -> dict[str, str]:
+    return {str(path): _digest(path) for _, path in manifests(run)}
 
 
 def declared(export: Export) -> dict[str, Any]:

@@ -6,7 +6,7 @@ as ``previous.json``, so that nothing half-done looks done; ``seal`` writes it a
 
 import hashlib
 import json
-from collections.abc import Iterable
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset import files, sharded
+from include.faceset.attempt import Attempt
 from include.faceset.ledger import LEDGER
 from include.faceset.run import Run
 
@@ -30,6 +31,7 @@ SUMMARY_JSON_FILE = "summary.json"
 
 
 BASELINE_FILE = "baseline.json"
+_ID = re.compile(r"[0-9a-f]{16}")
 
 
 class ReleaseError(RuntimeError):
@@ -69,16 +71,28 @@ class Release:
         }
 
 
-def release_id(rows: Iterable[tuple[str, bytes]]) -> str:
-    """Name of a release: 16 hex digits of the SHA-256 over the rows `<key>`, NUL, `<sha256 in hex>`, newline.
+class Digest:
+    """What is known of a release's images once all of them, in the order of their keys, were added.
 
-    Args:
-        rows: key and SHA-256 of every image, in the order of the keys.
+    The name of a release: 16 hex digits of the SHA-256 over the rows `<key>`, NUL, `<sha256 in hex>`, newline.
     """
-    digest = hashlib.sha256()
-    for key, sha256 in rows:
-        digest.update(f"{key}\0{sha256.hex()}\n".encode())
-    return digest.hexdigest()[:16]
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self.images = 0
+        self.size = 0
+
+    def add(self, rows: pa.Table) -> pa.Table:
+        """Take in rows with at least key, size (bytes) and sha256, and hand them on."""
+        for key, sha256 in zip(rows["key"].to_pylist(), rows["sha256"].to_pylist(), strict=True):
+            self._sha256.update(f"{key}\0{sha256.hex()}\n".encode())
+        self.images += rows.num_rows
+        self.size += pc.sum(rows["size"]).as_py()
+        return rows
+
+    @property
+    def release_id(self) -> str:
+        return self._sha256.hexdigest()[:16]
 
 
 def read(folder: Path) -> Release:
@@ -91,23 +105,46 @@ def read(folder: Path) -> Release:
     return Release(**{**values, "image_size": tuple(values["image_size"])})
 
 
-def write(release: Release, folder: Path) -> None:
-    files.write_text(folder / RELEASE_FILE, json.dumps(asdict(release), indent=2) + "\n")
+def write(release: Release, folder: Path, within: Path | None = None) -> None:
+    """Write ``release.json``; `within` as for `files.replacing`."""
+    files.write_text(folder / RELEASE_FILE, json.dumps(asdict(release), indent=2) + "\n", within)
 
 
-def open_for_change(run: Run) -> None:
+def open_for_change(mine: Attempt) -> None:
     """Say that ``output`` no longer holds the release that ``latest.json`` named. Call before every first change."""
+    run = mine.run
     try:
-        run.latest.replace(run.previous)
+        pointer = run.latest.read_text(encoding="utf-8")
     except FileNotFoundError:
         return
+    # First the one, then not the other: whenever this is killed, one of them names the release.
+    files.write_text(run.previous, pointer, within=mine.folder)
+    mine.discard(run.latest)
 
 
-def close_change(run: Run, release: Release) -> None:
+def close_change(mine: Attempt, release: Release) -> None:
     """Say that ``output`` holds `release`."""
+    run = mine.run
     pointer = release.pointer(str(run.release(release.release_id)))
-    files.write_text(run.latest, json.dumps(pointer, indent=2) + "\n")
-    run.previous.unlink(missing_ok=True)
+    files.write_text(run.latest, json.dumps(pointer, indent=2) + "\n", within=mine.folder)
+    mine.discard(run.previous)
+
+
+def move_in(mine: Attempt, building: Path, release_id: str) -> None:
+    """Make a folder, built within `mine`, the release's; what is there of it keeps its config, proof and summary.
+
+    Without its ``release.json`` a folder is no release, so a mixture of old and new is none either.
+    """
+    folder = mine.run.release(release_id)
+    if not folder.exists():
+        building.rename(folder)
+    else:
+        open_for_change(mine)
+        mine.discard(folder / RELEASE_FILE)
+        for path in sorted(building.iterdir(), key=lambda path: path.name == RELEASE_FILE):
+            path.replace(folder / path.name)
+        files.sync_folder(folder)
+    files.sync_folder(folder.parent)
 
 
 def last(run: Run) -> Path | None:
@@ -127,13 +164,21 @@ def folders(run: Run) -> list[Path]:
     return sorted(kept, key=lambda folder: (read(folder).sealed_at, folder.name), reverse=True)
 
 
-def prune(run: Run) -> list[str]:
-    """Remove the oldest releases beyond the dataset's `keep_releases`, never the one in place; return their ids."""
+def outdated(run: Run) -> list[str]:
+    """Ids of the oldest releases, beyond the dataset's `keep_releases`; never of the one in place."""
     spared = last(run)
-    old = [folder for folder in folders(run)[run.dataset.keep_releases :] if folder != spared]
-    for folder in old:
-        files.remove_tree(folder)
-    return [folder.name for folder in old]
+    return [folder.name for folder in folders(run)[run.dataset.keep_releases :] if folder != spared]
+
+
+def prune(mine: Attempt) -> list[str]:
+    """Remove what is outdated, and what a killed `seal` left of a release; return the ids of the releases."""
+    run = mine.run
+    broken = [path.name for path in run.releases.glob("[0-9a-f]*") if _ID.fullmatch(path.name)]
+    broken = [name for name in broken if not (run.release(name) / RELEASE_FILE).exists()]
+    old = outdated(run)
+    for name in [*old, *broken]:
+        mine.discard(run.release(name))
+    return old
 
 
 def note_baseline(run: Run) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import files, release, tables
+from include.faceset import release, tables
+from include.faceset.attempt import Attempt
 from include.faceset.ledger import kept
 from include.faceset.run import Run
 
@@ -21,21 +22,21 @@ def before(ledger: pa.Table) -> Before:
     return {key: (sha256, size, mtime) for key, sha256, size, mtime in zip(*columns.values(), strict=True)}
 
 
-def take_out(run: Run, path: Path, known: Before) -> None:
+def take_out(mine: Attempt, path: Path, known: Before) -> None:
     """Take a file, a link or a folder with all in it out of the output; what a release put there is set aside."""
-    if not stat.S_ISDIR((status := os.lstat(path)).st_mode):
-        sha256, *as_put = known.get(str(path.relative_to(run.output)), (b"", -1, -1))
-        if stat.S_ISREG(status.st_mode) and [status.st_size, status.st_mtime_ns] == as_put:
-            run.removed.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
-            path.replace(run.removed / sha256.hex())
-        else:
-            path.unlink()
+    status = os.lstat(path)
+    if stat.S_ISDIR(status.st_mode):
+        with os.scandir(path) as entries:
+            inside = [Path(entry.path) for entry in entries]
+        for one in inside:
+            take_out(mine, one, known)
+        path.rmdir()
         return
-    with os.scandir(path) as entries:
-        inside = [Path(entry.path) for entry in entries]
-    for one in inside:
-        take_out(run, one, known)
-    path.rmdir()
+    sha256, *as_put = known.get(str(path.relative_to(mine.run.output)), (b"", -1, -1))
+    if stat.S_ISREG(status.st_mode) and [status.st_size, status.st_mtime_ns] == as_put:
+        path.rename(mine.set_aside / sha256.hex())
+    else:
+        mine.discard(path)
 
 
 def read(run: Run, sha256: bytes) -> bytes | None:
@@ -46,8 +47,9 @@ def read(run: Run, sha256: bytes) -> bytes | None:
         return None
 
 
-def forget_unused(run: Run) -> None:
+def forget_unused(mine: Attempt) -> None:
     """Remove what no release holds any more."""
+    run = mine.run
     if not run.removed.is_dir():
         return
     manifests = [folder / release.MANIFEST_FILE for folder in release.folders(run)]
@@ -55,4 +57,4 @@ def forget_unused(run: Run) -> None:
     held = {path.name: bytes.fromhex(path.name) for path in run.removed.iterdir()}
     unused = pc.invert(pc.is_in(pa.array(held.values(), pa.binary(32)), value_set=used.combine_chunks()))
     for name in pa.array(held.keys(), pa.string()).filter(unused).to_pylist():
-        (run.removed / name).unlink()
+        mine.discard(run.removed / name)

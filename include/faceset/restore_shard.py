@@ -10,7 +10,8 @@ from itertools import groupby
 from pathlib import Path
 
 from include.faceset import files, release, removed, tables
-from include.faceset.copy_shard import Copied, CopyError, Row, empty_staging, place, present_in, rows_of
+from include.faceset.attempt import attempt
+from include.faceset.copy_shard import Copied, CopyError, Row, place, present_in, rows_of
 from include.faceset.run import Run
 
 
@@ -22,40 +23,40 @@ def restore_shard(run: Run, shard: int) -> Copied:
     """
     selected = tables.read(run.selected(shard))
     before = removed.before(release.known_files(run, shard))
-    staging = empty_staging(run, shard)
     roots = {export.name: export.folder(Path(run.params.local_source)) for export in run.dataset.exports}
     read: list[int] = []
     missing: list[Row] = []
     identities = 0
-    for identity, group in groupby(rows_of(selected.sort_by("key")), key=lambda row: row.identity):
-        rows = {str(row.key).rpartition("/")[2]: row for row in group}
-        staged, final = staging / identity, run.output / identity
-        present = present_in(final)
-        staged.mkdir(mode=files.FOLDER_MODE)
-        identities += 1
-        for name, row in rows.items():
-            there = present.get(name)
-            if there is not None and (there.st_size, there.st_mtime_ns) == (row.size, row.staged_mtime_ns):
-                continue
-            data = _bytes(run, roots, row)
-            if data is None:
-                missing.append(row)
-                continue
-            read.append(row.size)
-            (staged / name).touch(mode=files.FILE_MODE, exist_ok=False)
-            (staged / name).write_bytes(data)
-            os.utime(staged / name, ns=(row.mtime_ns, row.staged_mtime_ns or row.mtime_ns))
-        if not missing:
-            place(run, staged, present, set(rows), before)
-    if missing:
-        msg = (
-            f"{len(missing):,} images of release {run.params.release} are no longer in the output, among what was "
-            f"set aside, or unchanged in their exports (such as {missing[0].name} of {missing[0].export}); bring the "
-            "export back, or roll back to another release"
-        )
-        raise CopyError(msg)
-    tables.write(selected, run.copied(shard))
-    files.remove_tree(staging)
+    with attempt(run, f"shard={shard:03d}") as mine:
+        run.output.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+        for identity, group in groupby(rows_of(selected.sort_by("key")), key=lambda row: row.identity):
+            rows = {str(row.key).rpartition("/")[2]: row for row in group}
+            staged, final = mine.new / identity, run.output / identity
+            present = present_in(final)
+            staged.mkdir(mode=files.FOLDER_MODE)
+            identities += 1
+            for name, row in rows.items():
+                there = present.get(name)
+                if there is not None and (there.st_size, there.st_mtime_ns) == (row.size, row.staged_mtime_ns):
+                    continue
+                data = _bytes(run, roots, row)
+                if data is None:
+                    missing.append(row)
+                    continue
+                read.append(row.size)
+                (staged / name).touch(mode=files.FILE_MODE, exist_ok=False)
+                (staged / name).write_bytes(data)
+                os.utime(staged / name, ns=(row.mtime_ns, row.staged_mtime_ns or row.mtime_ns))
+            if not missing:
+                place(mine, staged, present, set(rows), before)
+        if missing:
+            msg = (
+                f"{len(missing):,} images of release {run.params.release} are no longer in the output, among what "
+                f"was set aside, or unchanged in their exports (such as {missing[0].name} of {missing[0].export}); "
+                "bring the export back, or roll back to another release"
+            )
+            raise CopyError(msg)
+        tables.write(selected, run.copied(shard), within=mine.folder)
     return Copied(shard, identities, selected.num_rows, rejected=0, read=len(read), bytes_read=sum(read))
 
 

@@ -5,17 +5,18 @@ identities that this leaves with too few images go with them.
 """
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from include.faceset import files, parts, release, removed, sharded, tables
+from include.faceset import merge, parts, release, removed, sharded, tables
+from include.faceset.attempt import Attempt, attempt
 from include.faceset.ledger import LEDGER, Outcome, balance, count_rows, kept
 from include.faceset.names import shown
 from include.faceset.release import Release
@@ -24,7 +25,7 @@ from include.faceset.unchanged import present_files
 
 MANIFEST_COLUMNS = ["identity", "key", "sha256", "size", "mtime_ns", "export", "path", "format", "colour"]
 MANIFEST = pa.schema([LEDGER.field(name) for name in MANIFEST_COLUMNS])
-ROWS_AT_ONCE = 50_000
+CLASSES = pa.schema([("index", pa.int64()), ("identity", pa.string()), ("images", pa.int64())])
 
 
 class SealError(RuntimeError):
@@ -40,26 +41,36 @@ def seal(run: Run) -> Release:
         LedgerError: the ledger does not balance.
         SealError: no image is left, or a file of the release is not on disk as it was written.
     """
-    if run.params.release is not None:
-        restored = release.read(release.to_restore(run))
-        bring_to(run, [_compact(_copied(run, shard)) for shard in range(run.params.shards)])
-        release.close_change(run, restored)
-        return restored
-    building = run.work / "release"
-    files.remove_tree(building)
-    images, classes = _settled(run, building / release.LEDGER_FILE)
-    bring_to(run, images)
-    ordered = Ordered.by_key(images)
-    tables.write_all(ordered.slices(MANIFEST_COLUMNS), MANIFEST, building / release.MANIFEST_FILE)
-    tables.write(class_index(classes), building / release.CLASSES_FILE)
+    with attempt(run, "seal") as mine:
+        return _seal(mine) if run.params.release is None else _seal_again(mine)
+
+
+def _seal_again(mine: Attempt) -> Release:
+    run = mine.run
+    restored = release.read(release.to_restore(run))
+    bring_to(mine, lambda shard: kept(_copied(run, shard)))
+    release.close_change(mine, restored)
+    return restored
+
+
+def _seal(mine: Attempt) -> Release:
+    run, building = mine.run, mine.new
+    parts.check_noted(run)
+    images = _settled(mine, building / release.LEDGER_FILE)
+    bring_to(mine, lambda shard: tables.read(images[shard]))
+    digest = release.Digest()
+    manifest = map(digest.add, merge.in_order(images, "key", MANIFEST.names))
+    tables.write_all(manifest, MANIFEST, building / release.MANIFEST_FILE, within=mine.folder)
+    classes = class_index(merge.in_order([_classes(mine, path) for path in images], "identity"))
+    tables.write_all(classes, CLASSES, building / release.CLASSES_FILE, within=mine.folder)
     with (building / release.MANIFEST_FILE).open("rb") as written:
         manifest_sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     sealed = Release(
-        release_id=release.release_id(ordered.rows(["key", "sha256"])),
+        release_id=digest.release_id,
         dataset=run.dataset.name,
-        identities=classes.num_rows,
-        images=ordered.images.num_rows,
-        size=pc.sum(ordered.images["size"]).as_py(),
+        identities=pq.read_metadata(building / release.CLASSES_FILE).num_rows,
+        images=digest.images,
+        size=digest.size,
         scanned=parts.counts(run),
         manifest_sha256=manifest_sha256,
         min_images=run.params.min_images,
@@ -68,76 +79,61 @@ def seal(run: Run) -> Release:
         sealed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         parts=parts.digests(run),
     )
-    release.write(sealed, building)
-    _move_in(building, run.release(sealed.release_id))
-    release.close_change(run, sealed)
+    release.write(sealed, building, within=mine.folder)
+    release.move_in(mine, building, sealed.release_id)
+    release.close_change(mine, sealed)
     return sealed
 
 
-@dataclass(frozen=True)
-class Ordered:
-    """Kept rows and the order of their keys: they are sorted slice by slice, never as a whole."""
-
-    images: pa.Table
-    order: pa.Array
-
-    @classmethod
-    def by_key(cls, images: list[pa.Table]) -> Self:
-        table = pa.concat_tables(images).unify_dictionaries()
-        return cls(table, pc.sort_indices(table["key"]))
-
-    def slices(self, columns: list[str]) -> Iterator[pa.Table]:
-        """Tables of `columns`, in the order of keys."""
-        selected = self.images.select(columns)
-        for start in range(0, len(self.order), ROWS_AT_ONCE):
-            yield selected.take(self.order.slice(start, ROWS_AT_ONCE))
-
-    def rows(self, columns: list[str]) -> Iterator[tuple[Any, ...]]:
-        """The same row by row."""
-        for rows in self.slices(columns):
-            yield from zip(*(column.to_pylist() for column in rows.columns), strict=True)
-
-
-def _settled(run: Run, path: Path) -> tuple[list[pa.Table], pa.Table]:
+def _settled(mine: Attempt, path: Path) -> list[Path]:
     """Write the ledger, one shard in memory at a time, and check that it balances.
 
     Returns:
-        Of each shard the kept rows (schema LEDGER, with what repeats as dictionaries), and all classes (identity,
-        images).
+        For each shard a file of the kept rows (schema LEDGER), in the order of their keys.
 
     Raises:
         LedgerError: the ledger does not balance.
         SealError: no image is left, or a shard's rows are gone.
     """
-    shared = _shared_bytes(run)
-    images, classes = [], []
+    run = mine.run
+    shared = _shared_bytes(mine)
+    images = []
     in_ledger = Counter[str]()
-    with sharded.writing(path, LEDGER, run.params.shards) as add:
+    found = 0
+    with sharded.writing(path, LEDGER, run.params.shards, within=mine.folder) as add:
         for shard in range(run.params.shards):
             rows = settle(_copied(run, shard), shared, run.params.min_images)
             add(shard, rows)
             in_ledger.update(count_rows(rows))
-            kept_rows = kept(rows)
-            classes.append(kept_rows.group_by("identity").aggregate([([], "count_all")]))
-            images.append(_compact(kept_rows))
+            rows = kept(rows)
+            found += rows.num_rows
+            images.append(merge.write_sorted(rows, "key", mine.folder / f"images-{shard:03d}.parquet"))
         rejected = parts.rejected(run)
         add(sharded.NO_SHARD, rejected)
         in_ledger.update(count_rows(rejected))
     balance(in_ledger, parts.counts(run))
-    if not any(rows.num_rows for rows in images):
+    if not found:
         msg = (
             f"no image is left of {in_ledger.total():,} files; nothing is published, the output is as it was copied. "
             f"The reasons are in {run.work}; is local_source right, and min_images={run.params.min_images}?"
         )
         raise SealError(msg)
-    return images, pa.concat_tables(classes)
+    return images
 
 
-def _shared_bytes(run: Run) -> pa.Array:
+def _classes(mine: Attempt, images: Path) -> Path:
+    """A shard's identities with their number of images, in order, in a file."""
+    counted = tables.read(images, ["identity"]).group_by("identity").aggregate([([], "count_all")])
+    counted = counted.rename_columns(["identity", "images"])
+    return merge.write_sorted(counted, "identity", mine.folder / images.name.replace("images", "classes"))
+
+
+def _shared_bytes(mine: Attempt) -> pa.Array:
     """SHA-256 of images that are kept more than once; since no identity keeps bytes twice, under two identities."""
-    hashes = [kept(_copied(run, shard, ["outcome", "sha256"]))["sha256"] for shard in range(run.params.shards)]
-    counts = pa.chunked_array([chunk for column in hashes for chunk in column.chunks], pa.binary(32)).value_counts()
-    return counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    run = mine.run
+    total = sum(pq.read_metadata(run.selected(shard)).num_rows for shard in range(run.params.shards))
+    hashes = (kept(_copied(run, shard, ["outcome", "sha256"]))["sha256"] for shard in range(run.params.shards))
+    return merge.repeated(hashes, total, mine.folder / "hashes.parquet")
 
 
 def settle(ledger: pa.Table, shared: pa.Array, min_images: int) -> pa.Table:
@@ -152,42 +148,49 @@ def settle(ledger: pa.Table, shared: pa.Array, min_images: int) -> pa.Table:
     return _with_outcome(ledger, too_few, Outcome.TOO_FEW_IMAGES)
 
 
-def class_index(classes: pa.Table) -> pa.Table:
-    """The class of each identity as torchvision's ImageFolder will number it: folder names sorted by code point."""
-    counted = classes.sort_by("identity")
-    index = pa.array(range(counted.num_rows), pa.int64())
-    return pa.table({"index": index, "identity": counted["identity"], "images": counted["count_all"]})
+def class_index(classes: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The class of each identity as torchvision's ImageFolder will number it: folder names sorted by code point.
+
+    Args:
+        classes: identity and images (their number), in the order of identities.
+    """
+    first = 0
+    for some in classes:
+        index = pa.array(range(first, first + some.num_rows), pa.int64())
+        first += some.num_rows
+        yield pa.table([index, some["identity"], some["images"]], schema=CLASSES)
 
 
-def bring_to(run: Run, images: Iterable[pa.Table]) -> None:
+def bring_to(mine: Attempt, images: Callable[[int], pa.Table]) -> None:
     """Take out of the output whatever is not of the release, and check that all of the release is there.
 
     Args:
-        run: the run.
-        images: the kept rows (schema LEDGER) of each shard.
+        mine: this try of sealing the run.
+        images: the kept rows (schema LEDGER) of a shard.
 
     Raises:
         SealError: a file is missing or is not as it was written (size and mtime).
     """
-    surplus = {path.name for path in run.output.iterdir()}
-    doomed: list[Path] = []
+    run = mine.run
+    names, doomed = _top(run)
     missing = 0
-    for of_shard in images:
-        identities = pc.unique(of_shard["identity"].cast(pa.string())).to_pylist()
-        surplus.difference_update(identities)
-        present = present_files(run.output, identities)
+    for shard in range(run.params.shards):
+        of_shard = images(shard)
+        identities = pc.unique(of_shard["identity"])
+        surplus = names[shard].filter(pc.invert(pc.is_in(names[shard], value_set=identities)))
+        doomed += [run.output / name for name in surplus.to_pylist()]
+        present = present_files(run.output, identities.to_pylist())
         doomed += _strays(run, of_shard, present)
         as_put = ["key", "size", "staged_mtime_ns"]
         found = of_shard.select(as_put).join(
             present.select(["key", "size", "mtime_ns", "links"]), keys=as_put, right_keys=["key", "size", "mtime_ns"]
         )
         missing += found["links"].null_count
-    doomed += [run.output / name for name in surplus]
     if doomed:
-        release.open_for_change(run)
+        release.open_for_change(mine)
         before = _before(run, doomed)
         for path in doomed:
-            removed.take_out(run, path, before)
+            removed.take_out(mine, path, before)
     if missing:
         msg = (
             f"{missing:,} files are not in {run.output} as they were written: something else writes there "
@@ -196,11 +199,22 @@ def bring_to(run: Run, images: Iterable[pa.Table]) -> None:
         raise SealError(msg)
 
 
+def _top(run: Run) -> tuple[list[pa.Array], list[Path]]:
+    """What lies in the output: names by the shard that an identity of that name has, and what can be no identity."""
+    with os.scandir(run.output) as entries:
+        found = [entry.name for entry in entries]
+    safe = pa.table({"identity": pa.array([name for name in found if shown(name) == name], pa.string())})
+    odd = [run.output / name for name in found if shown(name) != name]
+    of_shards = dict(sharded.split(safe, run.params.shards)) if safe.num_rows else {}
+    rows = [of_shards.get(shard, safe.slice(0, 0)) for shard in range(run.params.shards)]
+    return [some["identity"].combine_chunks() for some in rows], odd
+
+
 def _strays(run: Run, images: pa.Table, present: pa.Table) -> Iterator[Path]:
     """What lies in the folders of identities but is not of `images`."""
     stray = present.filter(pc.invert(pc.is_in(present["key"], value_set=images["key"].combine_chunks())))
     for identity in pc.unique(stray["identity"]).to_pylist():
-        of_identity = images.filter(pc.equal(images["identity"].cast(pa.string()), identity))
+        of_identity = images.filter(pc.equal(images["identity"], identity))
         wanted = {run.output / key for key in of_identity["key"].to_pylist()}
         folder = run.output / identity
         yield from set(folder.iterdir()) - wanted if folder.is_dir() and not folder.is_symlink() else [folder]
@@ -222,19 +236,12 @@ def _before(run: Run, doomed: list[Path]) -> removed.Before:
 def _copied(run: Run, shard: int, columns: list[str] | None = None) -> pa.Table:
     """Ledger rows of a shard as the copying left them, with those that the filter settled."""
     try:
-        return tables.read_all(
-            [path for path in (run.filtered(shard), run.copied(shard)) if path.exists()], LEDGER, columns
-        )
+        # What an earlier filter of this run selected may have been copied too: it does not count.
+        of_copy = [run.copied(shard)] if pq.read_metadata(run.selected(shard)).num_rows else []
+        return tables.read_all([run.filtered(shard), *of_copy], LEDGER, columns)
     except FileNotFoundError as error:
-        msg = f"{error.filename or error} is gone from the run's work folder; trigger a new run"
+        msg = f"{error.filename or error} is not in the run's work folder; clear from `filter_manifest` on"
         raise SealError(msg) from error
-
-
-def _compact(rows: pa.Table) -> pa.Table:
-    """The same rows with the columns as dictionaries that repeat their values."""
-    for name in ("identity", "export", "partition", "format", "colour", "outcome"):
-        rows = rows.set_column(rows.schema.get_field_index(name), name, rows[name].dictionary_encode())
-    return rows
 
 
 def _with_outcome(ledger: pa.Table, rows: pa.ChunkedArray, outcome: Outcome) -> pa.Table:
@@ -244,13 +251,3 @@ def _with_outcome(ledger: pa.Table, rows: pa.ChunkedArray, outcome: Outcome) -> 
         "staged_mtime_ns": pc.if_else(rows, pa.scalar(None, pa.int64()), ledger["staged_mtime_ns"]),
     }
     return pa.table([changed.get(name, ledger[name]) for name in LEDGER.names], schema=LEDGER)
-
-
-def _move_in(building: Path, folder: Path) -> None:
-    """Make `building` the release folder; one that is there keeps its config and summary until they are remade."""
-    if not folder.exists():
-        building.rename(folder)
-    else:
-        for path in building.iterdir():
-            path.replace(folder / path.name)
-    files.sync_folder(folder.parent)

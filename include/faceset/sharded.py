@@ -30,7 +30,9 @@ def shard_of(identity: str, shards: int) -> int:
 
 
 @contextmanager
-def writing(path: Path, schema: pa.Schema, shards: int, note: dict[str, Any] | None = None) -> Iterator[Add]:
+def writing(
+    path: Path, schema: pa.Schema, shards: int, note: dict[str, Any] | None = None, within: Path | None = None
+) -> Iterator[Add]:
     """Give a function that adds rows of a shard; `path` holds them all when the block ends, else what it held before.
 
     Args:
@@ -38,11 +40,11 @@ def writing(path: Path, schema: pa.Schema, shards: int, note: dict[str, Any] | N
         schema: of the tables that are added.
         shards: how many shards there are.
         note: JSON-able facts to keep with the file; may be filled in until the block ends.
+        within: as for `files.replacing`.
     """
     groups: list[int] = []
-    path.parent.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
     with (
-        files.replacing(path) as temporary,
+        files.replacing(path, within) as temporary,
         pq.ParquetWriter(temporary, schema, compression=tables.COMPRESSION) as writer,
     ):
 

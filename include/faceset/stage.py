@@ -31,6 +31,8 @@ def stage(source: Source, data: bytes, target: str, link_mode: LinkMode) -> os.s
     if link_mode == "hardlink":
         try:
             os.link(source.name, target, src_dir_fd=source.folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
         except OSError as error:
             if error.errno not in _NOT_LINKABLE:
                 raise

@@ -26,6 +26,7 @@ from include.faceset import (
     tables,
     training,
 )
+from include.faceset.attempt import attempt
 from include.faceset.ledger import EXPLANATIONS, by_count, count_outcomes, kept
 from include.faceset.release import Release
 from include.faceset.run import Run
@@ -278,15 +279,19 @@ def _parts(run: Run) -> list[dict[str, Any]]:
 
 
 def clean_up(run: Run) -> list[str]:
-    """Remove releases beyond those to keep, and what earlier runs left in the work folder.
+    """Remove releases beyond those to keep, and what earlier runs or killed writers left.
 
     This run's own work stays, so that its tasks can be cleared. Returns the ids of the releases removed.
     """
-    if pruned := release.prune(run):
-        removed.forget_unused(run)
-    for folder in run.all_work.iterdir():
-        if folder != run.work:
-            files.remove_tree(folder)
+    with attempt(run, "clean-up") as mine:
+        pruned = release.prune(mine)
+        if pruned:
+            removed.forget_unused(mine)
+        for folder in list(run.all_work.iterdir()):
+            if folder != run.work:
+                mine.discard(folder)
+        for folder in [run.releases, *run.releases.glob("parts/*"), *release.folders(run)]:
+            files.sweep(folder)
     return pruned
 
 

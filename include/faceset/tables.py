@@ -15,17 +15,18 @@ COMPRESSION = "zstd"
 pa.set_memory_pool(pa.system_memory_pool())
 
 
-def write(table: pa.Table, path: Path) -> None:
-    """Write a table so that `path` holds all of it or what it held before."""
-    path.parent.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
-    with files.replacing(path) as temporary:
+def write(table: pa.Table, path: Path, within: Path | None = None) -> None:
+    """Write a table so that `path` holds all of it or what it held before; `within` as for `files.replacing`."""
+    with files.replacing(path, within) as temporary:
         pq.write_table(table, temporary, compression=COMPRESSION)
 
 
-def write_all(parts: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
+def write_all(parts: Iterable[pa.Table], schema: pa.Schema, path: Path, within: Path | None = None) -> None:
     """Write tables one after the other into one file, as `write` does; each is a row group."""
-    path.parent.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
-    with files.replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression=COMPRESSION) as writer:
+    with (
+        files.replacing(path, within) as temporary,
+        pq.ParquetWriter(temporary, schema, compression=COMPRESSION) as writer,
+    ):
         for part in parts:
             writer.write_table(part.cast(schema))
 

@@ -7,6 +7,7 @@ one that its PUT returned, the object still has the bytes that were sent.
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import tempfile
@@ -53,8 +54,10 @@ def read(path: Path | None, connection: S3Connection, target: S3Target) -> pa.Ta
 
 
 def write(path: Path, table: pa.Table, connection: S3Connection, target: S3Target) -> None:
-    """Replace the record at ``path`` with ``table``, all or nothing."""
+    """Replace the record at ``path`` with ``table``, all or nothing; what a killed writer left goes too."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        left.unlink(missing_ok=True)
     bound = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(_binding(connection, target))
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
