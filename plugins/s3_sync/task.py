@@ -29,6 +29,7 @@ def run(
     verify: bool | str | None = None,
     delete: bool = True,
     max_delete_fraction: float = 0.1,
+    approved_deletions: int = 0,
     max_concurrency: int = 64,
     dry_run: bool = False,
     encryption: str | None = None,
@@ -58,6 +59,7 @@ def run(
         options=ObjectOptions(storage_class, tags or {}, content_types or {}),
         delete=delete,
         max_delete_fraction=max_delete_fraction,
+        approved_deletions=approved_deletions,
         max_concurrency=max_concurrency,
         dry_run=dry_run,
     )
