@@ -33,6 +33,7 @@ from airflow.sdk.exceptions import (
 from include.faceset import params as run_params
 from include.faceset.dataset import Dataset, DatasetError, find, load
 from include.faceset.run import Run
+from s3_sync.approval import ApproveDeletionsOperator
 from s3_sync.operators import S3SyncOperator, holder_of
 
 FOLDER = Path(__file__).parent.parent / "include" / "datasets"
@@ -58,7 +59,7 @@ RUNBOOK = """
 **Start it**: press Trigger; each field of the form explains itself. Try `dry_run` first: it reports what a run
 would do and changes nothing.
 
-`preflight → scan → filter_manifest → copy_shard → seal → sync → verify → render_config → summary`
+`preflight → scan → filter_manifest → copy_shard → seal → approve_deletions → sync → verify → render_config → summary`
 
 **What you get**
 - `<output>/<identity>/<file>`: the merged dataset; `{destination}`: the same, proven.
@@ -77,8 +78,16 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | seal | the ledger does not balance, or files changed under the run | clear from `copy_shard` on |
 | sync | keys failed (it lists them) | clear the task |
 | sync, verify | somebody else is changing the destination (it says who) | let it end, or stop it; clear the task |
-| sync | it would delete more than `max_delete_fraction` | look why; if it is right, trigger with a higher limit |
+| approve_deletions | the deletions were rejected, or nobody answered in a week | put the exports right, trigger again |
+| sync | there is more to delete than was approved | the bucket changed: clear `approve_deletions`, it asks again |
 | verify | somebody else wrote to the prefix | clear from `sync` on |
+
+**When a run waits for you** (`approve_deletions`, state *awaiting input*): the release has shrunk, and `sync` would
+delete more than `max_delete_fraction` of the bucket. Nothing has been changed there yet. Open the task, tab *Required
+Actions*: it shows how much would be deleted, uploaded and kept. An export that is not wholly mounted, a higher
+`min_images` or a wrong `destination` are the usual reasons; the release's ledger has them file by file. **Approve**:
+the sync goes ahead, with that number as its limit. **Reject**: the run fails, the bucket keeps what it has. Until then,
+other runs of this output wait. To go ahead without being asked, trigger with a higher `max_delete_fraction`.
 
 **Parts**: of exports that arrive in parts, a scheduled or backfilled run takes the part of its date, an asset event the
 one that it names; any other run takes all that are there, or the one given as `partition`. A part that is not there is
@@ -88,6 +97,15 @@ works on the same output.
 **Roll back**: trigger with `release`, the id of a kept release (folders in `<output>.releases/`).
 
 While `latest.json` is missing in the bucket, do not train from it: a run is changing it, or broke off.
+"""
+
+QUESTION = """\
+{%- set sealed = ti.xcom_pull(task_ids='seal') -%}
+Release `{{ sealed.release_id }}` of `{{ dag.dag_id }}` holds {{ '{:,}'.format(sealed.images) }} images of
+{{ '{:,}'.format(sealed.identities) }} identities.
+
+Look first: are all exports mounted, and whole? Is `min_images` ({{ params.min_images }}) as it was? Is the destination
+the right one? `ledger.parquet` in `{{ sealed.folder }}` says of every file why it is in the release or not.
 """
 
 
@@ -169,7 +187,7 @@ def asset_of(dataset: Dataset) -> Asset:
 
 
 def skip_if_upload_skipped(context: Any) -> None:
-    """Hook for the sync operator, which knows nothing of this DAG's params and runs."""
+    """Hook for the operators of the sync, which know nothing of this DAG's params and runs."""
     current_run()
     if context["params"]["skip_upload"]:
         msg = "skip_upload is set"
@@ -366,20 +384,30 @@ def make_dag(dataset: Dataset) -> DAG:
         params={name: Param(value, **schemas[name]) for name, value in defaults.items()},
         tags=["faces", "training-set"],
     ) as dag:
+        publishing: dict[str, Any] = {
+            "aws_conn_id": dataset.aws_conn_id,
+            "source": "{{ params.output }}",
+            "objects": "{{ ti.xcom_pull(task_ids='seal')['manifest'] }}",
+            "record": "{{ ti.xcom_pull(task_ids='seal')['sync_record'] }}",
+            "destination": "{{ params.destination }}",
+            "max_delete_fraction": "{{ params.max_delete_fraction }}",
+            "pre_execute": skip_if_upload_skipped,
+            **NETWORK,
+        }
+        approved = ApproveDeletionsOperator(
+            task_id="approve_deletions",
+            note=QUESTION,
+            doc_md="Ask a person if the sync would delete more than `max_delete_fraction` of the destination.",
+            **publishing,
+        )
         sync = S3SyncOperator(
             task_id="sync",
-            aws_conn_id=dataset.aws_conn_id,
-            source="{{ params.output }}",
-            objects="{{ ti.xcom_pull(task_ids='seal')['manifest'] }}",
             history="{{ ti.xcom_pull(task_ids='seal')['history'] or '' }}",
-            record="{{ ti.xcom_pull(task_ids='seal')['sync_record'] }}",
-            destination="{{ params.destination }}",
             marker="{{ params.destination.rstrip('/') }}.releases/latest.json",
             lease="{{ ti.xcom_pull(task_ids='seal')['lease'] }}",
-            max_delete_fraction="{{ params.max_delete_fraction }}",
-            pre_execute=skip_if_upload_skipped,
+            approved_deletions="{{ ti.xcom_pull(task_ids='approve_deletions')['approved'] }}",
             doc_md="Bring the destination into exactly the state of the release.",
-            **NETWORK,
+            **publishing,
         )
         scanned = scan.expand(export=[export.name for export in dataset.exports])
         filtered = filter_manifest()
@@ -387,7 +415,7 @@ def make_dag(dataset: Dataset) -> DAG:
         sealed = seal()
         proven = verify.override(outlets=[asset_of(dataset)])()
         rendered, told = render_config(), summary()
-        chain(preflight(), scanned, filtered, copied, sealed, sync, proven, rendered, told)
+        chain(preflight(), scanned, filtered, copied, sealed, approved, sync, proven, rendered, told)
         # So that a run without upload renders too, and a dry run has its summary.
         sealed >> rendered
         filtered >> told

@@ -15,8 +15,14 @@ ENDS = {"success": "done", "failed": "FAILED", "skipped": "skipped", "upstream_f
 class Progress:
     """Prints what has changed in a run since it was last looked at."""
 
-    def __init__(self, task_log: Callable[[TaskInstance], Path], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        task_log: Callable[[TaskInstance], Path],
+        question: Callable[[TaskInstance], str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._task_log = task_log
+        self._question = question
         self._clock = clock
         self._start = self._said = clock()
         self._states: dict[tuple[str, int], str | None] = {}
@@ -32,6 +38,8 @@ class Progress:
                 self._say(one.task_id, "started")
             elif one.state == "up_for_retry":
                 self._say(one.task_id, f"failed at try {one.try_number}, will be tried again")
+            elif one.state == "awaiting_input":
+                self._say(one.task_id, f"WAITS FOR YOUR ANSWER: {self._question(one)}")
             elif one.state in ENDS:
                 self._say(self._counted(one, instances), self._ending(one))
         running = [one for one in instances if one.state == "running"]

@@ -122,7 +122,7 @@ def execute(order: Plan, state: Path, home: Path) -> bool:
         with stack.running(home, environment=s3.environment) as airflow:
             run = airflow.trigger(order.dag_id, order.conf)
             print(f"Run {run.run_id} of {run.dag_id}", flush=True)
-            progress = Progress(lambda instance: airflow.task_log(run, instance))
+            progress = Progress(lambda one: airflow.task_log(run, one), lambda one: airflow.question(run, one))
             airflow.wait(run, watch=progress.watch)
             succeeded = _report(airflow, run)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)

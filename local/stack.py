@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -242,6 +243,16 @@ class Stack:
         if instance.map_index >= 0:
             folder /= f"map_index={instance.map_index}"
         return folder / f"attempt={instance.try_number}.log"
+
+    def question(self, run: Run, instance: TaskInstance) -> str:
+        """Return what a task that waits for a person asks, and the page where it is answered."""
+        where = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{instance.task_id}/{instance.map_index}"
+        subject = self._call("GET", f"{where}/hitlDetails")["subject"]
+        page = f"/dags/{run.dag_id}/runs/{quote(run.run_id)}/tasks/{instance.task_id}/required_actions"
+        return (
+            f"{subject} Approve or reject: {self.base_url}{page} "
+            f"(log in as {USER}, with the password in {self.password_file})"
+        )
 
     def fail_unfinished(self) -> None:
         """Mark as failed what an earlier stop interrupted: nothing works on it, but it would hold up the next run."""

@@ -64,8 +64,8 @@ class RunParams(BaseModel):
     )
     max_delete_fraction: Annotated[float, Field(ge=0, le=1, strict=False)] = Field(
         title="Largest deletion",
-        description="Largest part (0 to 1) of the files at the destination that a run may delete; above it, it stops "
-        "before anything is changed.",
+        description="Largest part (0 to 1) of the files at the destination that a run may delete unasked; above it, it "
+        "waits for somebody's approval before anything is changed.",
     )
     partition: str | None = Field(
         default=None,

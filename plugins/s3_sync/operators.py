@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from s3_sync.errors import InvalidOption, LeaseHeld
+from s3_sync.errors import DeletionRefused, InvalidOption, LeaseHeld
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,8 +38,8 @@ class S3SyncOperator(BaseOperator):
       missing bucket end the task at once. The bucket is never created.
 
     The task fails with a list of the keys that failed; all others are done by then. Progress is logged every five
-    seconds. Returned (XCom) is a small dict: ``uploaded``, ``restored``, ``skipped``, ``deleted``, ``bytes``,
-    ``seconds``, ``dry_run``.
+    seconds. Returned (XCom) is a small dict: ``listed``, ``uploaded``, ``restored``, ``skipped``, ``deleted``,
+    ``bytes``, ``seconds``, ``dry_run``.
 
     **Permissions** (IAM): ``s3:ListBucket`` on the bucket; ``s3:PutObject``, ``s3:DeleteObject`` and
     ``s3:AbortMultipartUpload`` on the prefix; ``s3:PutObjectTagging`` with ``tags``; ``kms:GenerateDataKey`` and
@@ -91,6 +91,8 @@ class S3SyncOperator(BaseOperator):
     :param delete: Whether keys that are not expected are deleted. (templated)
     :param max_delete_fraction: The largest part of the keys now under the prefix that may be deleted, from 0 to 1.
         (templated)
+    :param approved_deletions: How many keys may be deleted whatever ``max_delete_fraction`` says, such as the number
+        that somebody has approved (see ``s3_sync.approval``). (templated)
     :param max_concurrency: How many objects are uploaded at the same time.
     :param dry_run: Only plan: nothing is written to S3 or to ``record``. (templated)
     :param encryption: ``AES256``, ``aws:kms``, or None for the bucket's default. (templated)
@@ -102,6 +104,7 @@ class S3SyncOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = (
+        "approved_deletions",
         "aws_conn_id",
         "delete",
         "destination",
@@ -137,6 +140,7 @@ class S3SyncOperator(BaseOperator):
         verify: bool | str | None = None,
         delete: bool | str = True,
         max_delete_fraction: float | str = 0.1,
+        approved_deletions: int | str = 0,
         max_concurrency: int = 64,
         dry_run: bool | str = False,
         encryption: str | None = None,
@@ -159,6 +163,7 @@ class S3SyncOperator(BaseOperator):
         self.verify = verify
         self.delete = delete
         self.max_delete_fraction = max_delete_fraction
+        self.approved_deletions = approved_deletions
         self.max_concurrency = max_concurrency
         # Hides BaseOperator.dry_run, which prints rendered templates for `airflow tasks test --dry-run`.
         self.dry_run = dry_run  # type: ignore[method-assign, assignment]
@@ -186,6 +191,7 @@ class S3SyncOperator(BaseOperator):
                 verify=self.verify,
                 delete=as_bool("delete", self.delete),
                 max_delete_fraction=as_fraction("max_delete_fraction", self.max_delete_fraction),
+                approved_deletions=as_count("approved_deletions", self.approved_deletions),
                 max_concurrency=self.max_concurrency,
                 dry_run=as_bool("dry_run", self.dry_run),  # type: ignore[arg-type]
                 encryption=self.encryption or None,
@@ -194,7 +200,8 @@ class S3SyncOperator(BaseOperator):
                 tags=self.tags,
                 content_types=self.content_types,
             )
-        except LeaseHeld as error:  # Trying again in a minute would only hide that two runs are at odds.
+        # Trying again would find the same deletions, and only hide that two runs are at odds.
+        except (DeletionRefused, LeaseHeld) as error:
             raise AirflowFailException(str(error)) from error
 
 
@@ -220,3 +227,10 @@ def as_fraction(name: str, value: float | str) -> float:
     if isinstance(value, bool) or not 0 <= fraction <= 1:
         raise InvalidOption(f"{name} is {value!r}: it must be a number from 0 to 1")
     return fraction
+
+
+def as_count(name: str, value: int | str) -> int:
+    """Return what a template rendered as a whole number, 0 or more; raise InvalidOption for anything else."""
+    if isinstance(value, bool) or not str(value).strip().isdecimal():
+        raise InvalidOption(f"{name} is {value!r}: it must be a whole number, 0 or more")
+    return int(value)

@@ -58,8 +58,13 @@ def plan(expected: pa.Table, listed: pa.Table, record: pa.Table) -> Plan:
     return Plan(rows.filter(skip), rows.filter(compare), rows.filter(upload), listed.filter(stray), listed.num_rows)
 
 
-def guard(plan: Plan, max_delete_fraction: float) -> None:
-    """Raise DeletionRefused when ``plan`` would empty the destination or delete more than the fraction of it."""
+def may_delete(deletions: int, listed: int, max_delete_fraction: float, approved: int = 0) -> bool:
+    """Whether so many of the ``listed`` keys may go: within the fraction, or within what a person has approved."""
+    return deletions <= max(max_delete_fraction * listed, approved)
+
+
+def guard(plan: Plan, max_delete_fraction: float, approved: int = 0) -> None:
+    """Raise DeletionRefused when ``plan`` would empty the destination or delete more of it than `may_delete`."""
     expected = plan.skip.num_rows + plan.compare.num_rows + plan.upload.num_rows
     deletions = plan.delete.num_rows
     if expected == 0:
@@ -67,10 +72,11 @@ def guard(plan: Plan, max_delete_fraction: float) -> None:
             f"nothing is expected at the destination, so all {plan.listed} keys there would be deleted. A sync"
             " never empties a prefix: check the source, or delete the prefix by hand if that is meant"
         )
-    if deletions > max_delete_fraction * plan.listed:
+    if not may_delete(deletions, plan.listed, max_delete_fraction, approved):
+        also = f", and more than the {approved} that were approved" if approved else ""
         raise DeletionRefused(
             f"{deletions} of the {plan.listed} keys at the destination are not expected and would be deleted:"
-            f" {deletions / plan.listed:.1%}, more than max_delete_fraction={max_delete_fraction:g} allows."
+            f" {deletions / plan.listed:.1%}, more than max_delete_fraction={max_delete_fraction:g} allows{also}."
             " Nothing was changed. Check the source; if the deletions are meant, run again with"
             f" max_delete_fraction={_rounded_up(deletions / plan.listed)}"
         )

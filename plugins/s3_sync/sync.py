@@ -36,11 +36,12 @@ MAX_CONCURRENCY = 1024
 class SyncResult:
     """What a sync did or, after a dry run, would do.
 
-    ``uploaded``, ``restored`` (copied from a version that S3 still held), ``skipped`` and ``deleted`` count keys;
-    ``bytes`` are those uploaded. A dry run reads no local
+    ``listed`` (there before), ``uploaded``, ``restored`` (copied from a version that S3 still held), ``skipped`` and
+    ``deleted`` count keys; ``bytes`` are those uploaded. A dry run reads no local
     file, so it counts a key of which only a checksum can tell (no record of it) as uploaded.
     """
 
+    listed: int
     uploaded: int
     restored: int
     skipped: int
@@ -62,6 +63,7 @@ def sync(
     options: ObjectOptions | None = None,
     delete: bool = True,
     max_delete_fraction: float = 0.1,
+    approved_deletions: int = 0,
     max_concurrency: int = 64,
     dry_run: bool = False,
     check: Callable[[], None] = lambda: None,
@@ -72,6 +74,7 @@ def sync(
     first; what is not expected is deleted only after all of them succeeded. ``record_path`` is where the ETags of
     uploads are kept; it is read at the start and written while uploading, so that a sync that was killed goes on
     where it was. ``history`` is a Parquet file of earlier uploads (key, sha256, etag), for `versions.restore`.
+    ``approved_deletions`` is how many keys may be deleted whatever ``max_delete_fraction`` says.
     ``marker`` is the key of an object that calls the destination complete: it is deleted before the
     first change. ``check`` is called before every change: it raises if the destination is no
     longer this sync's to change (`lease.hold`).
@@ -85,7 +88,7 @@ def sync(
     recorded = record.read(record_path, connection, target)
     todo = _plan(connection, target, expected, recorded, delete=delete)
     if delete:
-        guard(todo, max_delete_fraction)
+        guard(todo, max_delete_fraction, approved_deletions)
     log.info(
         "%s: %d expected, %d listed; %d unchanged, %d to upload, %d to compare, %d to delete",
         target.uri,
@@ -99,6 +102,7 @@ def sync(
     if dry_run:
         rows = pa.concat_tables([todo.upload, todo.compare])
         return SyncResult(
+            listed=todo.listed,
             uploaded=rows.num_rows,
             restored=0,
             skipped=todo.skip.num_rows,
@@ -132,6 +136,7 @@ def sync(
         watch.keep()
     deleted = delete_keys(connection, target, todo.delete["key"], check=check)
     return SyncResult(
+        listed=todo.listed,
         uploaded=done.uploaded,
         restored=restored.num_rows,
         skipped=todo.skip.num_rows + done.unchanged,

@@ -138,19 +138,6 @@ def test_without_upload_the_config_points_at_the_output(system: System, source: 
     assert system.objects("datasets/local/") == {}
 
 
-def test_a_shrunken_source_stops_before_deleting(system: System, source: Path, tmp_path: Path) -> None:
-    output, prefix = tmp_path / "merged", "datasets/shrunken/set/"
-    keys = [f"{prefix}old/{number}.jpg" for number in range(30_000 // 1000)]
-    for key in keys:
-        system.s3.put_object(Bucket="data-labeling.livereachmedia.com", Key=key, Body=b"x")
-    run = system.run(**conf(source, output, prefix, max_delete_fraction=0.5, min_images=11))
-    assert system.airflow.state(run) == "failed"
-    assert system.states(run)["sync"] & {"failed", "up_for_retry"}
-    assert "more than max_delete_fraction=0.5 allows" in system.log(run, "sync")
-    assert len(system.objects(prefix)) == len(keys)
-    assert "latest.json" not in system.objects(prefix.removesuffix("/") + ".releases/")
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -94,7 +94,7 @@ def test_progress_is_one_line_a_change(tmp_path: Path, capsys: pytest.CaptureFix
     now = [0.0]
     log = tmp_path / "task.log"
     log.write_text('{"event": "first"}\n{"event": "640 of 800 files"}\n')
-    shown = progress.Progress(lambda _: log, clock=lambda: now[0])
+    shown = progress.Progress(lambda _: log, lambda one: f"{one.task_id}? http://here", clock=lambda: now[0])
 
     def look(*instances: TaskInstance, after: float) -> list[str]:
         now[0] += after
@@ -110,10 +110,13 @@ def test_progress_is_one_line_a_change(tmp_path: Path, capsys: pytest.CaptureFix
         "1:03 copy_shard 1/2 done in 2.5 s (0)",
     ]
     assert look(*shards, after=11) == ["1:14 copy_shard[1] … 640 of 800 files"]
+    waiting = instance("approve_deletions", "awaiting_input")
+    assert look(waiting, after=1) == ["1:15 approve_deletions WAITS FOR YOUR ANSWER: approve_deletions? http://here"]
+    assert look(waiting, after=60) == []
     shards[1] = instance("copy_shard", "failed", 1, 3.0)
     assert look(*shards, instance("seal", "upstream_failed"), after=1) == [
-        "1:15 copy_shard 2/2 FAILED in 3.0 s (1)",
-        "1:15 seal not run",
+        "2:16 copy_shard 2/2 FAILED in 3.0 s (1)",
+        "2:16 seal not run",
     ]
 
 

@@ -49,13 +49,13 @@ def test_every_key_is_in_the_right_place(
     assert set(made.delete["key"].to_pylist()) == listed.keys() - expected.keys()
 
 
-@given(st.integers(1, 20), st.integers(0, 20), st.floats(0, 1))
-def test_the_guard_counts_what_would_go(stay: int, go: int, fraction: float) -> None:
+@given(st.integers(1, 20), st.integers(0, 20), st.floats(0, 1), st.integers(0, 20))
+def test_the_guard_counts_what_would_go(stay: int, go: int, fraction: float, approved: int) -> None:
     expected = table({f"stay{number}": (1, b"0" * 32) for number in range(stay)}, EXPECTED)
     listed = {f"stay{number}": (1, "e") for number in range(stay)} | {f"go{number}": (1, "e") for number in range(go)}
     made = plan(expected, table(listed, listing.SCHEMA), record.empty())
-    if go > fraction * (stay + go):
+    if go > fraction * (stay + go) and go > approved:
         with pytest.raises(DeletionRefused):
-            guard(made, fraction)
+            guard(made, fraction, approved)
     else:
-        guard(made, fraction)
+        guard(made, fraction, approved)

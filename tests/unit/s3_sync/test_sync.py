@@ -113,8 +113,12 @@ def test_too_many_deletions_stop_before_anything_is_changed(
         admin.put_object(Bucket=target.bucket, Key=target.key(f"old/{number}.jpg"), Body=b"x")
     with pytest.raises(DeletionRefused, match=r"9 of the 9 keys .* max_delete_fraction=1"):
         sync(connection, target, source=source)
+    with pytest.raises(
+        DeletionRefused, match=r"more than max_delete_fraction=0.1 allows, and more than the 8 that were"
+    ):
+        sync(connection, target, source=source, approved_deletions=8)
     assert len(there(admin, target)) == 9
-    assert sync(connection, target, source=source, max_delete_fraction=1.0).deleted == 9
+    assert sync(connection, target, source=source, approved_deletions=9).deleted == 9
 
 
 def test_an_empty_source_never_empties_the_prefix(
@@ -214,6 +218,7 @@ def test_the_operator_from_rendered_strings(admin: Any, target: S3Target, source
         objects=str(objects),
         destination="{{ uri }}",
         max_delete_fraction="{{ 1.0 }}",
+        approved_deletions="{{ 0 }}",
         dry_run="{{ False }}",
     )
     operator.render_template_fields({"root": str(tmp_path), "uri": target.uri})
