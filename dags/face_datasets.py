@@ -79,7 +79,7 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | sync | keys failed (it lists them) | clear the task |
 | sync, verify | somebody else is changing the destination (it says who) | let it end, or stop it; clear the task |
 | approve_deletions | the deletions were rejected, or nobody answered in a week | put the exports right, trigger again |
-| sync | there is more to delete than was approved | the bucket changed: clear `approve_deletions`, it asks again |
+| sync | there is more to delete than was approved | the bucket changed: trigger again, it asks again |
 | verify | somebody else wrote to the prefix | clear from `sync` on |
 
 **When a run waits for you** (`approve_deletions`, state *awaiting input*): the release has shrunk, and `sync` would

@@ -126,9 +126,30 @@ class ApproveDeletionsOperator(ApprovalOperator):
         try:
             super().execute(context)
         except TaskAwaitingInput as wait:
+            if not self._is_shown(context):
+                self._stop("Airflow still shows the numbers of the question before")
             wait.kwargs = {"plan": plan}  # what was shown is what the answer is to
             raise
         raise AssertionError("the approval did not wait for an answer")
+
+    def _is_shown(self, context: Context) -> bool:
+        """Whether the question is the one that people see.
+
+        A task that was asked, and is cleared, keeps its old text (Airflow 3.3.2, ``upsert_hitl_detail`` of its
+        execution API); asked once more, Airflow answers with what it shows.
+        """
+        from airflow.sdk.execution_time import comms, task_runner  # noqa: PLC0415 of a running task only
+
+        asked = comms.CreateHITLDetailPayload(
+            ti_id=context["ti"].id,
+            options=self.options,
+            subject=self.subject,
+            body=self.body,
+            params={},
+            assigned_users=[],
+        )
+        shown = task_runner.SUPERVISOR_COMMS.send(asked)
+        return isinstance(shown, comms.HITLDetailRequestResult) and shown.body == self.body
 
     # The plan comes along with the answer.
     def execute_complete(  # type: ignore[override]
@@ -151,5 +172,5 @@ class ApproveDeletionsOperator(ApprovalOperator):
     def _stop(self, why: str) -> NoReturn:
         raise AirflowFailException(
             f"{why}. Nothing was changed at {self.destination}. Put the source right and start another run; or, if the"
-            " deletions are meant, clear this task to be asked again"
+            " deletions are meant, start another run and approve them"
         )

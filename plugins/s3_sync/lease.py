@@ -61,9 +61,12 @@ def hold(
 ) -> Iterator[Callable[[], None]]:
     """Hold the lease of ``target`` while the block runs; give a function that raises LeaseLost once it is lost.
 
-    ``owner`` is the same for all that may follow one another without asking, such as the tasks of a run, and
-    ``holder`` says in words who that is. The lease stays after the block, until it runs out or another block gives it
-    back: ``give_back`` does so if the block ends well.
+    ``owner`` is the same for all that may follow one another without asking, such as the tasks of a run. What stands
+    before a slash in it may take the lease from itself: a deployment that has one run at a time, for its next run.
+    ``holder`` says in words who that is.
+
+    After a block that ends well the lease stays, until it runs out or another block gives it back; with ``give_back``
+    this one does. After one that fails it is given back: all its requests are over.
 
     Raises LeaseHeld, with the holder, if somebody else has it.
     """
@@ -75,11 +78,14 @@ def hold(
     try:
         yield lease.check
         lease.check()
+    except BaseException:
+        give_back = not lease.lost
+        raise
     finally:
         over.set()
         renewing.join()
-    if give_back:
-        lease.give_back()
+        if give_back:
+            lease.give_back()
 
 
 class _Lease:
@@ -103,7 +109,7 @@ class _Lease:
         """Take the lease, or take it on."""
         for _ in range(ATTEMPTS):
             found = self._read()
-            if found and found.age_s < TTL_S and not (found.claim and (found.claim.free or self._is_mine(found.claim))):
+            if found and found.age_s < TTL_S and not (found.claim and self._may_take(found.claim)):
                 who = found.claim.holder if found.claim else "an unknown client"
                 raise LeaseHeld(
                     f"{self.uri} is being changed by {who}, seen {found.age_s:.0f} s ago. Let it end; if it is dead, "
@@ -126,18 +132,21 @@ class _Lease:
         """Take the lease on if nobody had it in between. (A refused write may be an own one whose answer was lost.)"""
         for _ in range(ATTEMPTS):
             found = self._read()
-            if not (found and found.claim and self._is_mine(found.claim) and not found.claim.free):
+            if not (found and found.claim and found.claim.owner == self.mine.owner and not found.claim.free):
                 self.lost = f"{found.claim.holder if found and found.claim else 'somebody'} took it"
                 return
             if self._write(self.mine, {"IfMatch": found.etag}):
                 return
 
     def give_back(self) -> None:
-        """Leave the lease to whoever comes."""
-        self._write(replace(self.mine, free=True), {"IfMatch": self.etag})
+        """Leave the lease to whoever comes; where S3 does not answer, it runs out."""
+        try:
+            self._write(replace(self.mine, free=True), {"IfMatch": self.etag})
+        except (BotoCoreError, ClientError) as error:
+            log.warning("the lease of %s could not be given back: %s", self.uri, cause(error))
 
-    def _is_mine(self, claim: Claim) -> bool:
-        return claim.owner == self.mine.owner
+    def _may_take(self, claim: Claim) -> bool:
+        return claim.free or claim.owner.partition("/")[0] == self.mine.owner.partition("/")[0]
 
     def _read(self) -> _Found | None:
         try:

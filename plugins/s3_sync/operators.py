@@ -84,10 +84,10 @@ class S3SyncOperator(BaseOperator):
     :param marker: ``s3://bucket/key`` of an object that says the destination is complete, such as a ``latest.json``
         beside it. It is deleted before the first change and never written here: whoever proves the destination
         afterwards writes it again. A sync with nothing to change leaves it. (templated)
-    :param lease: Who syncs: a token that is the same for all tasks of a run and of no other run anywhere. The sync then
-        holds ``<prefix>.releases/lease.json`` and refuses a destination that somebody else is changing; the lease runs
-        out by itself, or is given back by whoever proves the destination (``s3_sync.lease``). The server must decide
-        about conditional writes, as S3 does. (templated)
+    :param lease: Who syncs, as ``deployment/run``, the same for all tasks of a run and of no other run anywhere. The
+        sync then holds ``<prefix>.releases/lease.json`` and refuses a destination that another deployment is changing.
+        The lease stays after a sync, until it runs out or whoever proves the destination gives it back
+        (``s3_sync.lease``). The server must decide about conditional writes, as S3 does. (templated)
     :param delete: Whether keys that are not expected are deleted. (templated)
     :param max_delete_fraction: The largest part of the keys now under the prefix that may be deleted, from 0 to 1.
         (templated)

@@ -43,6 +43,33 @@ def test_the_second_hears_who_holds_it_until_it_is_given_back(connection: S3Conn
         pass
 
 
+def test_the_next_run_of_a_deployment_takes_it_from_the_one_before(connection: S3Connection, target: S3Target) -> None:
+    def overtaken() -> None:
+        with hold(connection, target, owner="a/1", holder="run one", give_back=True) as check:
+            with hold(connection, target, owner="a/2", holder="run two", give_back=False):
+                pass
+            time.sleep(1)
+            check()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lease, "RENEW_EVERY_S", 0.3)
+        with pytest.raises(LeaseLost, match="run two took it"):
+            overtaken()
+    with pytest.raises(LeaseHeld, match="run two"):
+        lease._Lease(connection, target, lease.Claim("b/1", "another")).take()
+
+
+def test_whoever_fails_gives_it_back(connection: S3Connection, target: S3Target) -> None:
+    def failing() -> None:
+        with hold(connection, target, owner="a/1", holder="run one", give_back=False):
+            raise ValueError("no such thing")
+
+    with pytest.raises(ValueError, match="no such thing"):
+        failing()
+    with hold(connection, target, owner="b/1", holder="another", give_back=True):
+        pass
+
+
 def test_of_many_at_once_one_holds_it(connection: S3Connection, target: S3Target) -> None:
     at_once, over = threading.Barrier(12), threading.Event()
 
