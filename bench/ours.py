@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import include.faceset  # noqa: F401 chooses Arrow's allocator, as the DAG file does for every task
 from local.sample import EXPORTS, FLAT, FOLDERS
 
 WORKERS = 2

@@ -20,3 +20,9 @@ Below them: ``run`` (where a run keeps its things), ``release`` (what is kept of
 (Parquet in and out), ``merge`` (what must be known over all shards), ``files`` (atomic writes).
 Nothing here knows Airflow or S3.
 """
+
+import os
+
+# Arrow's own allocator keeps what is freed: filtering the reference run took 330 MB with it and 170 MB with malloc, no
+# slower. Arrow reads this when it is first loaded, which is later: a DAG file loads none of it.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
