@@ -37,7 +37,9 @@ class Growth:
 
     def table(self) -> list[str]:
         """Every task at every size."""
-        return table({_times(size): tasks for size, tasks in self.took.items()}, {_times(s): n for s, n in self.files.items()})
+        return table(
+            {_times(size): tasks for size, tasks in self.took.items()}, {_times(s): n for s, n in self.files.items()}
+        )
 
     def _side(self, size: float) -> Callable[[int], Usage]:
         return lambda number: self._run(size, number)
@@ -89,10 +91,10 @@ def table(took: Mapping[str, Mapping[str, Sequence[Usage]]], files: Mapping[str,
     for size, tasks in took.items():
         for task, usages in tasks.items():
             least = min(usages, key=lambda usage: usage.wall_s)
-            cpu = least.cpu_s or 0
+            cpu, of_size = least.cpu_s or 0, files[size]
+            peak = max(usage.peak_mb or 0 for usage in usages)
             lines.append(
-                f"| {size} | {files[size]:,} | {task} | {least.wall_s:.1f} | {cpu:.1f} | {1e6 * cpu / files[size]:.1f} | "
-                f"{max(usage.peak_mb or 0 for usage in usages):.0f} |"
+                f"| {size} | {of_size:,} | {task} | {least.wall_s:.1f} | {cpu:.1f} | {1e6 * cpu / of_size:.1f} | {peak:.0f} |"
             )
     return lines
 

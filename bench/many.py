@@ -32,7 +32,9 @@ class Prefix:
         for first in range(0, self.images, _PAGE):
             number = pa.array(range(first, min(first + _PAGE, self.images)), pa.int64())
             identity = pc.utf8_lpad(pc.divide(number, AN_IDENTITY).cast(pa.string()), 9, "0")
-            key = pc.binary_join_element_wise(identity, pc.binary_join_element_wise(number.cast(pa.string()), ".jpg", ""), "/")
+            key = pc.binary_join_element_wise(
+                identity, pc.binary_join_element_wise(number.cast(pa.string()), ".jpg", ""), "/"
+            )
             etag = pc.utf8_lpad(number.cast(pa.string()), 32, "0")
             size = pc.add(pc.bit_wise_and(number, 0xFFF), 4_500)
             yield pa.record_batch([pc.binary_join_element_wise(below, key, ""), size, number, etag], schema=OBJECT)

@@ -24,7 +24,7 @@ class Scale:
         self.took: dict[str, dict[str, list[Usage]]] = {_name(size): {} for size in self.sizes}
 
     def row(self) -> Row:
-        """Sides that tell what a million images cost; those of the largest size must cost what those of the smallest do."""
+        """Sides that tell what a million images cost: at the largest size what they cost at the smallest."""
         least, *_, most = self.sizes
         sides = {"ours": self._side(most)} | {_name(size): self._side(size) for size in reversed(self.sizes[:-1])}
         against = (_name(least),)

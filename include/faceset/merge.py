@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import median_high
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,8 +10,8 @@ import pyarrow.parquet as pq
 
 from include.faceset import sharded, tables
 
-ROWS_OF_EACH = 2_000
-"""Rows in memory of each of the files that are merged: a row group."""
+ROWS_OF_EACH = 1_000
+"""Rows of a row group; of each of the files that are merged two or three groups are in memory."""
 HASHES_AT_ONCE = 4_000_000
 """Hashes in memory: with what counting them needs about 400 MB."""
 
@@ -27,10 +28,12 @@ def in_order(paths: Sequence[Path], by: str, columns: list[str] | None = None) -
     """
     sources = [_Source(path, by, columns) for path in paths]
     while sources := [source for source in sources if source.fill()]:
+        reach = median_high(source.last for source in sources)
+        for source in sources:
+            source.read_to(reach)
         # Whatever is still unread comes behind the first of the last rows that were read.
-        until = min(source.last for source in sources)
-        taken = [source.take(until) for source in sources]
-        yield pa.concat_tables(taken).sort_by(by)
+        until = min((source.last for source in sources if source.unread), default=None)
+        yield pa.concat_tables([source.take(until) for source in sources]).sort_by(by)
 
 
 class _Source:
@@ -39,28 +42,34 @@ class _Source:
     def __init__(self, path: Path, by: str, columns: list[str] | None) -> None:
         self.by, self.columns = by, columns
         self.file = pq.ParquetFile(path)
-        self.unread = iter(range(self.file.num_row_groups))
+        self.unread = list(reversed(range(self.file.num_row_groups)))
         self.rows = pa.table({by: pa.array([], pa.string())})
 
     def fill(self) -> bool:
         """Have rows in hand; False if there are no more."""
-        while self.rows.num_rows == 0:
-            group = next(self.unread, None)
-            if group is None:
-                return False
-            # Not by `iter_batches`, which holds a whole column of a row group for every file.
-            self.rows = self.file.read_row_group(group, self.columns, use_threads=False)
-        return True
+        while self.rows.num_rows == 0 and self.unread:
+            self.rows = self._next()
+        return self.rows.num_rows > 0
+
+    def read_to(self, reach: str) -> None:
+        """Have all rows in hand up to a value of the column."""
+        while self.unread and self.last < reach:
+            self.rows = pa.concat_tables([self.rows, self._next()])
 
     @property
     def last(self) -> str:
         return str(self.rows[self.by][-1].as_py())
 
-    def take(self, until: str) -> pa.Table:
-        """The rows in hand up to a value of the column, which are then in hand no more."""
-        count = pc.sum(pc.less_equal(self.rows[self.by], until)).as_py()
+    def take(self, until: str | None) -> pa.Table:
+        """The rows in hand up to a value of the column, or all; they are then in hand no more."""
+        rows = self.rows.num_rows
+        count = rows if until is None else pc.sum(pc.less_equal(self.rows[self.by], until)).as_py()
         taken, self.rows = self.rows.slice(0, count), self.rows.slice(count)
         return taken
+
+    def _next(self) -> pa.Table:
+        # Not by `iter_batches`, which holds a whole column of a row group for every file.
+        return self.file.read_row_group(self.unread.pop(), self.columns, use_threads=False)
 
 
 def repeated(hashes: Iterable[pa.ChunkedArray], total: int, scratch: Path) -> pa.Array:
