@@ -93,9 +93,8 @@ def table(took: Mapping[str, Mapping[str, Sequence[Usage]]], files: Mapping[str,
             least = min(usages, key=lambda usage: usage.wall_s)
             cpu, of_size = least.cpu_s or 0, files[size]
             peak = max(usage.peak_mb or 0 for usage in usages)
-            lines.append(
-                f"| {size} | {of_size:,} | {task} | {least.wall_s:.1f} | {cpu:.1f} | {1e6 * cpu / of_size:.1f} | {peak:.0f} |"
-            )
+            figures = f"{least.wall_s:.1f} | {cpu:.1f} | {1e6 * cpu / of_size:.1f} | {peak:.0f}"
+            lines.append(f"| {size} | {of_size:,} | {task} | {figures} |")
     return lines
 
 
