@@ -12,8 +12,8 @@ from include.faceset import sharded, tables
 
 ROWS_OF_EACH = 1_000
 """Rows of a row group; of each of the files that are merged two or three groups are in memory."""
-HASHES_AT_ONCE = 4_000_000
-"""Hashes in memory: with what counting them needs about 400 MB."""
+HASHES_AT_ONCE = 2_000_000
+"""Hashes in memory: with what counting them needs about 300 MB."""
 
 _HASH = pa.schema([("sha256", pa.binary(32))])
 

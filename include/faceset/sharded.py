@@ -19,7 +19,7 @@ from include.faceset import files, tables
 
 NO_SHARD = -1
 """Where rows go that have no identity."""
-GATHERED_BYTES = 256 << 20
+GATHERED_BYTES = 128 << 20
 """Rows that `writing` may hold until each shard gets a row group: many small ones would make the file slow to open."""
 _NOTE = "faceset"
 
