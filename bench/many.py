@@ -14,7 +14,7 @@ from include.faceset import params, tables
 from include.faceset.dataset import Dataset
 from include.faceset.ledger import Outcome, as_ledger
 from include.faceset.run import Run
-from include.faceset.source import OBJECT
+from include.faceset.objects import OBJECT
 
 EXPORT = "all"
 AN_IDENTITY = 4
