@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from include.faceset import params, tables
 from include.faceset.dataset import Dataset
 from include.faceset.ledger import Outcome, as_ledger
-from include.faceset.run import Run
 from include.faceset.objects import OBJECT
+from include.faceset.run import Run
 
 EXPORT = "all"
 AN_IDENTITY = 4

@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median_high
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from include.faceset import sharded, tables
+from include.faceset import files, sharded, tables
 
 ROWS_OF_EACH = 1_000
-"""Rows of a row group; of each of the files that are merged two or three groups are in memory."""
+"""Rows of a batch; of each of the files that are merged two or three batches are in memory."""
 HASHES_AT_ONCE = 2_000_000
 """Hashes in memory: with what counting them needs about 300 MB."""
 
@@ -41,8 +41,8 @@ class _Source:
 
     def __init__(self, path: Path, by: str, columns: list[str] | None) -> None:
         self.by, self.columns = by, columns
-        self.file = pq.ParquetFile(path)
-        self.unread = list(reversed(range(self.file.num_row_groups)))
+        self.file = _opened(path, columns)
+        self.unread = list(reversed(range(self.file.num_record_batches)))
         self.rows = pa.table({by: pa.array([], pa.string())})
 
     def fill(self) -> bool:
@@ -68,8 +68,8 @@ class _Source:
         return taken
 
     def _next(self) -> pa.Table:
-        # Not by `iter_batches`, which holds a whole column of a row group for every file.
-        return self.file.read_row_group(self.unread.pop(), self.columns, use_threads=False)
+        rows = pa.Table.from_batches([self.file.get_batch(self.unread.pop())])
+        return rows.select(self.columns or rows.column_names)
 
 
 def repeated(hashes: Iterable[pa.ChunkedArray], total: int, scratch: Path) -> pa.Array:
@@ -108,6 +108,21 @@ def _twice(hashes: pa.ChunkedArray) -> pa.Array:
 
 
 def write_sorted(rows: pa.Table, by: str, path: Path) -> Path:
-    """Write rows so that `in_order` can read them."""
-    tables.write(rows.sort_by(by), path, row_group_size=ROWS_OF_EACH)
+    """Write rows so that `in_order` can read them: not as Parquet, which would tell much of each few rows."""
+    options = pa.ipc.IpcWriteOptions(compression=tables.COMPRESSION)
+    with files.replacing(path) as temporary, pa.ipc.new_file(temporary, rows.schema, options=options) as writer:
+        writer.write_table(rows.sort_by(by), max_chunksize=ROWS_OF_EACH)
     return path
+
+
+def read_sorted(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """All rows of a file of `write_sorted`."""
+    found = _opened(path, columns).read_all()
+    return found.select(columns or found.column_names)
+
+
+def _opened(path: Path, columns: list[str] | None) -> Any:
+    # Not mapped into memory: what was read would count as this task's memory.
+    file = pa.OSFile(str(path))
+    wanted = None if columns is None else [pa.ipc.open_file(file).schema.get_field_index(one) for one in columns]
+    return pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=wanted))

@@ -56,7 +56,8 @@ def writing(
     held = 0
     with (
         files.replacing(path, within) as temporary,
-        pq.ParquetWriter(temporary, schema, compression=tables.COMPRESSION) as writer,
+        # Nobody asks for statistics, and of thousands of row groups they would fill hundreds of MB.
+        pq.ParquetWriter(temporary, schema, compression=tables.COMPRESSION, write_statistics=False) as writer,
     ):
 
         def add(shard: int, rows: pa.Table) -> None:
