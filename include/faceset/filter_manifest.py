@@ -105,6 +105,7 @@ def _select_release(run: Run) -> Filtered:
     counts = Counter[int]()
     for shard in range(run.params.shards):
         rows = kept(sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards))
+        rows = tables.conformed(rows, LEDGER)
         tables.write(rows, run.selected(shard))
         tables.write(LEDGER.empty_table(), run.filtered(shard))
         counts[shard] = rows.num_rows
