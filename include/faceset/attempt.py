@@ -64,8 +64,8 @@ class Attempt:
         """Raise SupersededError if a later try has taken over."""
         if not self.folder.is_dir():
             msg = (
-                f"a later try of this task, or a later run, has taken over {self.run.name_of_output}; this one has changed "
-                "nothing since then and has ended: look at the later one"
+                f"a later try of this task, or a later run, has taken over {self.run.name_of_output}; this one has "
+                "changed nothing since then and has ended: look at the later one"
             )
             raise SupersededError(msg)
 

@@ -86,7 +86,11 @@ class Export(Declared):
         if root is not None and "://" in root:
             # Also what stands before the parts has to be a prefix.
             steady = root.partition(PARTITION)[0].rpartition("/")[0] + "/"
-            if not re.fullmatch(S3_ROOT, steady) or not root.endswith("/") or {"", ".", ".."} & set(steady[5:-1].split("/")):
+            if (
+                not re.fullmatch(S3_ROOT, steady)
+                or not root.endswith("/")
+                or {"", ".", ".."} & set(steady[5:-1].split("/"))
+            ):
                 msg = "must be s3://bucket/prefix/, with a slash at its end and plain names"
                 raise ValueError(msg)
         return root
@@ -219,8 +223,8 @@ class Dataset(Declared):
     )
     releases: AbsolutePath | None = Field(
         None,
-        description="Instead of `output`: folder of the releases and of what passes between tasks, owned by this dataset "
-        "alone; no image is written there. An absolute path.",
+        description="Instead of `output`: folder of the releases and of what passes between tasks, owned by this "
+        "dataset alone; no image is written there. An absolute path.",
     )
     destination: str = Field(
         pattern=DESTINATION,
@@ -287,8 +291,8 @@ class Dataset(Declared):
     def _has_its_folders(self) -> "Dataset":
         if (self.output is None) == (self.releases is None):
             msg = (
-                "give either `output` (folder of the merged dataset) or, for a dataset that lies in S3 alone, `releases` "
-                "(folder of what is kept of its releases)"
+                "give either `output` (folder of the merged dataset) or, for a dataset that lies in S3 alone, "
+                "`releases` (folder of what is kept of its releases)"
             )
             raise ValueError(msg)
         if self.local_source is None and (local := [one for one in self.exports if not one.in_s3]):

@@ -57,7 +57,7 @@ class Run:
     @property
     def name_of_output(self) -> str:
         """What runs take from each other, for a message."""
-        return self.params.output or self.params.destination
+        return self.params.output or str(self.releases)
 
     def folder(self, export: Export) -> Path:
         """Folder of an export on a disk; paths of its manifest are relative to it."""

@@ -40,7 +40,7 @@ def read_all(paths: Iterable[Path], schema: pa.Schema, columns: list[str] | None
 
 
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table in the columns of a schema; what it does not have, since it was written before there was such, is null."""
+    """A table in the columns of a schema; what it was written without, before there was such a column, is null."""
     columns = [
         table[field.name] if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
         for field in schema
