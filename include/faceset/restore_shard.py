@@ -42,7 +42,7 @@ def _restore(mine: Attempt, shard: int, selected: pa.Table) -> list[int]:
     roots = {export.name: run.folder(export) for export in run.dataset.exports if not export.in_s3}
     read: list[int] = []
     missing: list[Row] = []
-    run.output.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+    files.make_folder(run.output)
     for identity, group in groupby(rows_of(selected.sort_by("key")), key=lambda row: row.identity):
         rows = {str(row.key).rpartition("/")[2]: row for row in group}
         staged, final = mine.new / identity, run.output / identity
