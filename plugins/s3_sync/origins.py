@@ -1,6 +1,6 @@
 """Objects whose bytes lie elsewhere than in one local folder: in several folders, and under prefixes in S3.
 
-An object in S3 is copied inside S3 where both sides have the same endpoint, else streamed; no byte of it touches a disk.
+An object in S3 is copied inside S3 where both sides have the same endpoint, else streamed; none of it touches a disk.
 Either way it must still have the ETag under which it was read: so what is copied is what was hashed.
 """
 
@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,7 +58,7 @@ class Origin:
 class Place(NamedTuple):
     """An origin that is in use: a folder's descriptor, or a prefix and whether S3 copies from it by itself."""
 
-    folder: int | None = None
+    folder: int = -1
     source: S3Source | None = None
     inside: bool = False
 
@@ -76,6 +77,12 @@ def parse(value: str | Mapping[str, Mapping[str, Any]] | None) -> dict[str, Orig
         ) from error
 
 
+def check(origins: Mapping[str, Origin], rows: pa.Table) -> None:
+    """Raise InvalidObjects if ``rows`` (of `attach`) come from elsewhere than the origins."""
+    if unknown := sorted({str(name) for name in pc.unique(rows["origin"]).to_pylist()} - set(origins)):
+        raise InvalidObjects(f"objects come from {unknown[0]!r}, which is none of the origins: {', '.join(origins)}")
+
+
 def attach(rows: pa.Table, listed: pa.Table | Path | str) -> pa.Table:
     """Return ``rows`` (with a key) with ``origin``, ``path`` and ``origin_etag``, as the table of objects has them.
 
@@ -88,7 +95,11 @@ def attach(rows: pa.Table, listed: pa.Table | Path | str) -> pa.Table:
         raise InvalidObjects(f"the table of objects has no column {min(missing)}: with origins, it must say where from")
     at = pc.index_in(rows["key"], value_set=listed["key"])
     etag = listed["etag"].take(at) if "etag" in listed.column_names else pa.nulls(len(at), pa.string())
-    for name, column in (("origin", listed["export"].take(at)), ("path", listed["path"].take(at)), ("origin_etag", etag)):
+    for name, column in (
+        ("origin", listed["export"].take(at)),
+        ("path", listed["path"].take(at)),
+        ("origin_etag", etag),
+    ):
         rows = rows.append_column(name, column)
     unsafe = pc.match_substring_regex(rows["path"], objects.UNSAFE_KEY)
     if examples := rows["path"].filter(unsafe).slice(0, 1).to_pylist():
@@ -97,16 +108,16 @@ def attach(rows: pa.Table, listed: pa.Table | Path | str) -> pa.Table:
 
 
 @contextmanager
-def opened(origins: Mapping[str, Origin], connection: S3Connection, rows: pa.Table) -> Iterator[dict[str, Place]]:
+def opened(
+    origins: Mapping[str, Origin], connection: S3Connection, rows: pa.Table
+) -> Iterator[dict[str | None, Place]]:
     """Give the places of the origins that ``rows`` (of `attach`) name.
 
-    Raises InvalidObjects for a name that is no origin, OSError for a folder that cannot be opened.
+    Raises OSError for a folder that cannot be opened.
     """
     with ExitStack() as stack:
-        places = {}
+        places: dict[str | None, Place] = {}
         for name in pc.unique(rows["origin"]).to_pylist():
-            if name not in origins:
-                raise InvalidObjects(f"objects come from {name!r}, which is none of the origins {sorted(origins)}")
             origin = origins[name]
             if origin.root.startswith(IN_S3):
                 source = S3Source(origin.root, origin.aws_conn_id)
@@ -131,19 +142,12 @@ def _copies_inside(connection: S3Connection, source: S3Source, path: str) -> boo
     return True
 
 
-def bring(
-    connection: S3Connection, target: S3Target, source: S3Source, item: Item, options: ObjectOptions, *, inside: bool
-) -> tuple[str, bytes | None]:
-    """Copy one object inside S3 and return its ETag; or return its bytes, which are the expected ones, to be sent.
-
-    Raises ObjectChanged, S3's errors otherwise.
-    """
-    if inside and item.origin_etag:
-        return copy(connection, target, source, item, options), None
+def fetch(source: S3Source, item: Item) -> bytes:
+    """Return the bytes of one object, which are the expected ones. Raises ObjectChanged, obstore's errors otherwise."""
     content = read_object(source.connection, source.target.key(item.file), item.origin_etag)
     if content is None or hashlib.sha256(content).digest() != item.sha256:
         raise ObjectChanged
-    return "", content
+    return content
 
 
 def copy(connection: S3Connection, target: S3Target, source: S3Source, item: Item, options: ObjectOptions) -> str:
