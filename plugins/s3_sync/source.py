@@ -109,8 +109,18 @@ class S3Source:
                 raise OSError("bytes were damaged on the way")
             return content
 
-    def check(self) -> None:
-        """Check that the prefix can be listed and, if it holds anything, an object in it be read."""
+    def check(self, connection: S3Connection | None, target: S3Target) -> None:
+        """Check that the prefix can be listed and, if it holds anything, an object in it be read.
+
+        Also that it lies apart from ``target``, and from what lies beside that, if ``connection`` is to write there.
+        """
+        same = connection is not None and connection.endpoint == self.connection.endpoint
+        if same and target.bucket == self.target.bucket:
+            for ours in (target, target.sibling(".releases")):
+                if self.target.prefix.startswith(ours.prefix) or ours.prefix.startswith(self.target.prefix):
+                    raise SourceNotReady(
+                        f"{self.uri} and {ours.uri}, which is written to, lie in one another: choose others"
+                    )
         if (key := self._first("")) is not None:
             with self._explained("read", "s3:GetObject"):
                 self.connection.client.head_object(Bucket=self.target.bucket, Key=self.target.key(key))
