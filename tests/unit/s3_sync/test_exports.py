@@ -24,6 +24,8 @@ from tests.s3_client import client
 from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.s3_sync.conftest import BUCKET
 
+pytestmark = pytest.mark.usefixtures("connection")
+
 FACES = {
     "faces_only/anna_face.png": face(1, "PNG"),
     "faces_only/ben_face.png": face(2, "PNG"),
@@ -161,9 +163,9 @@ def test_the_same_files_give_the_same_release_wherever_they_lie(
 
 
 def test_without_an_output_the_prefix_is_the_merged_dataset(
-    admin: Any, tmp_path: Path, folder: Path, root: S3Target, target: S3Target, on_disk: Result
+    admin: Any, tmp_path: Path, root: S3Target, target: S3Target, on_disk: Result
 ) -> None:
-    dataset = without_output(folder, target, [in_s3(FLAT, root), TREE])
+    dataset = without_output(tmp_path, target, [in_s3(FLAT, root), TREE])
     admin.put_object(Bucket=BUCKET, Key=target.key("old/1.jpg"), Body=b"x")
     result = run_to_seal(run_of(dataset))
     assert there(admin, target) == {"old/1.jpg": b"x"}, "nothing is changed before the sync"
@@ -176,7 +178,7 @@ def test_without_an_output_the_prefix_is_the_merged_dataset(
     assert (proof.by_record, proof.by_checksum) == (len(on_disk.output), 0)
     head = admin.head_object(Bucket=BUCKET, Key=target.key("anna/anna_face.png"))
     assert head["ContentType"] == "image/png"
-    assert not [path for path in (folder / "kept").rglob("*") if path.suffix in {".jpg", ".png"}]
+    assert not [path for path in (tmp_path / "kept").rglob("*") if path.suffix in {".jpg", ".png"}]
 
     again = deliver(run_to_seal(run_of(dataset, "2")), target)
     assert (again["copied"], again["uploaded"], again["deleted"]) == (0, 0, 0)
@@ -229,7 +231,7 @@ def test_an_object_that_changes_between_read_and_copy_fails_the_sync_and_the_nex
     second = run_to_seal(run_of(dataset, "2"))
     admin.put_object(Bucket=BUCKET, Key=root.key("training_data/ben/3.jpg"), Body=face(73))
     admin.delete_object(Bucket=BUCKET, Key=root.key("training_data/ben/4.jpg"))
-    with pytest.raises(UploadFailed, match=r"(?s)ben/3.jpg: the object it is copied from has changed.*nothing") as info:
+    with pytest.raises(UploadFailed, match=r"ben/3.jpg: the object it is copied from has changed") as info:
         deliver(second, target)
     assert info.value.failures.keys() == {"ben/3.jpg", "ben/4.jpg"}
     beside = admin.list_objects_v2(Bucket=BUCKET, Prefix=latest)
@@ -260,13 +262,13 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def test_from_another_endpoint_it_is_streamed(
-    admin: Any, elsewhere: Any, tmp_path: Path, root: S3Target, target: S3Target, on_disk: Result
+    admin: Any, elsewhere: Any, root: S3Target, target: S3Target, on_disk: Result
 ) -> None:
     there_root = S3Target.parse("s3://exports.example.com/exports/")
     for path, data in FACES.items():
         elsewhere.put_object(Bucket=there_root.bucket, Key=there_root.key(path), Body=data)
     exports = [in_s3(FLAT, root), in_s3(TREE, there_root, aws_conn_id="elsewhere")]
-    dataset = without_output(tmp_path / "other", target, exports)
+    dataset = without_output(on_disk.run.output.parent / "other", target, exports)
     result = run_to_seal(run_of(dataset))
     assert result.sealed.release_id == on_disk.sealed.release_id
     sync = deliver(result, target)
@@ -326,16 +328,17 @@ def test_every_key_is_told_and_no_name_is_followed(admin: Any, tmp_path: Path, t
         """What another server lists."""
 
         def listing(self, below: str) -> Iterator[pa.RecordBatch]:
+            assert not below
             sizes = [0 if key.endswith("/") or not key else len(images.get(key, b"xx")) for key in keys]
             yield pa.record_batch(
                 [list(keys), sizes, [1] * len(keys), ["e"] * len(keys)], names=["key", "size", "mtime_ns", "etag"]
             )
 
         def holds(self, below: str) -> bool:
-            return True
+            return not below
 
         def read(self, key: str, etag: str) -> bytes | None:
-            return images[key]
+            return images[key] if etag == "e" else None
 
     run = make_run(without_output(tmp_path, target, [in_s3(TREE, target.sibling("-x"))]))
     run.sources.update({"training_data": Told("s3://nowhere/x/")})  # type: ignore[attr-defined]
