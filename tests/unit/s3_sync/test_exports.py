@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from include.faceset.params import ParamsError
 from include.faceset.run import Run
 from local import seaweed, storage
 from s3_sync import record, task
+from s3_sync import source as sources
 from s3_sync.connection import S3Connection, connect
 from s3_sync.errors import InvalidObjects, UploadFailed
 from s3_sync.source import S3Source
@@ -49,6 +51,14 @@ FACES = {
     "training_data/fay/3.jpg": face(15),
     "training_data/stray.jpg": face(16),
 }
+
+
+@pytest.fixture(autouse=True)
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make each client once for a test: that takes longer than all it is used for here."""
+    cached = cache(connect)
+    for module in (task, sources):
+        monkeypatch.setattr(module, "connect", cached)
 
 
 @pytest.fixture
