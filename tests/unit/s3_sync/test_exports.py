@@ -1,7 +1,7 @@
 """Exports in S3, from the listing to the proven prefix: the steps as the DAG calls them, against a real server."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,13 @@ FACES = {
 
 
 @pytest.fixture(autouse=True)
-def once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make each client once for a test: that takes longer than all it is used for here."""
+def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Make each client once for a test, which takes longer than all it is used for here; a server waits for its end."""
     cached = cache(connect)
     for module in (task, sources):
         monkeypatch.setattr(module, "connect", cached)
+    yield cached.cache_clear
+    cached.cache_clear()
 
 
 @pytest.fixture
@@ -264,11 +266,14 @@ def test_a_sync_that_was_killed_goes_on_where_it_was(
 
 
 @pytest.fixture
-def elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def elsewhere(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> Iterator[Any]:
     """The administrator of a second server, to which the connection `elsewhere` leads."""
     with seaweed.running(tmp_path_factory.mktemp("elsewhere"), ["exports.example.com"]) as server:
         monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", storage.connection(server)["AIRFLOW_CONN_AWS_DEFAULT"])
         yield client(server, server.admin)
+        forget()
 
 
 def test_from_another_endpoint_it_is_streamed(
