@@ -1,5 +1,6 @@
 """Exports in S3, from the listing to the proven prefix: the steps as the DAG calls them, against a real server."""
 
+import gc
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -59,8 +60,13 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     cached = cache(connect)
     for module in (task, sources):
         monkeypatch.setattr(module, "connect", cached)
-    yield cached.cache_clear
-    cached.cache_clear()
+
+    def clear() -> None:
+        cached.cache_clear()
+        gc.collect()
+
+    yield clear
+    clear()
 
 
 @pytest.fixture
