@@ -246,8 +246,9 @@ def preflight() -> None:
         connection = None
         if not run.params.skip_upload:
             connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
-        for source in sources_of(run.dataset).values():
-            source.check(connection, target)
+        if run.params.release is None:
+            for source in sources_of(run.dataset).values():
+                source.check(connection, target)
         if connection is not None:
             check_destination(connection, target)
     except (NotReadyError, DestinationNotReady, InvalidTarget, SourceNotReady) as error:

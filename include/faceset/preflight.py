@@ -138,6 +138,11 @@ def _output(run: Run) -> Iterator[str]:
         yield from _merged_dataset(run)
     elif run.releases.exists() and not run.releases.is_dir():
         yield f"releases: {run.releases} is not a folder; choose another"
+    elif run.releases.exists() and not run.all_work.exists() and any(run.releases.iterdir()):
+        yield (
+            f"releases: {run.releases} is not empty and no run of this dataset made it ({run.all_work.name} is missing); "
+            "choose another folder, or empty it yourself"
+        )
     if (free := shutil.disk_usage(parent).free) < ROOM_TO_START:
         yield f"{field}: only {free / 1e6:.0f} MB are free on the disk of {place}; make room"
 

@@ -3,6 +3,7 @@
 import gc
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -94,11 +95,9 @@ def without_output(folder: Path, target: S3Target, exports: list[dict[str, Any]]
 
 
 def run_of(dataset: Dataset, run_id: str = "1", **changes: Any) -> Run:
-    run = make_run(dataset, run_id, **changes)
-    run.sources.update(  # type: ignore[attr-defined]
-        {one.name: S3Source(one.prefix, one.aws_conn_id or "aws_default") for one in dataset.exports if one.in_s3}
-    )
-    return run
+    in_s3 = [one for one in dataset.exports if one.in_s3]
+    sources = {one.name: S3Source(one.prefix, one.aws_conn_id or "aws_default") for one in in_s3}
+    return replace(make_run(dataset, run_id, **changes), sources=sources)
 
 
 def told(result: Result) -> list[tuple[Any, ...]]:
@@ -362,8 +361,7 @@ def test_every_key_is_told_and_no_name_is_followed(admin: Any, tmp_path: Path, t
             return images[key] if etag == "e" else None
 
     run = make_run(without_output(tmp_path, target, [in_s3(TREE, target.sibling("-x"))]))
-    run.sources.update({"training_data": Told("s3://nowhere/x/")})  # type: ignore[attr-defined]
-    result = run_to_seal(run)
+    result = run_to_seal(replace(run, sources={"training_data": Told("s3://nowhere/x/")}))
     expected = {f"training_data/{key}".replace("\\", "\\\\"): outcome for key, outcome in keys.items() if outcome}
     assert result.outcomes == expected
 
