@@ -140,7 +140,7 @@ def _output(run: Run) -> Iterator[str]:
         yield f"releases: {run.releases} is not a folder; choose another"
     elif run.releases.exists() and not run.all_work.exists() and any(run.releases.iterdir()):
         yield (
-            f"releases: {run.releases} is not empty and no run of this dataset made it ({run.all_work.name} is missing); "
+            f"releases: {run.releases} is not empty and no run of this dataset made it (no {run.all_work.name} in it); "
             "choose another folder, or empty it yourself"
         )
     if (free := shutil.disk_usage(parent).free) < ROOM_TO_START:

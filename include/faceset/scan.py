@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import names, parts, sharded, source, walk
+from include.faceset import names, objects, parts, sharded, walk
 from include.faceset.dataset import Export, FlatExport
 from include.faceset.ledger import SCANNED, Outcome
 from include.faceset.run import Run
@@ -96,7 +96,7 @@ def _listed(run: Run, export: Export, below: str) -> Iterator[Listed]:
     """What lies in an export, or in the part of it that lies `below`, some of it at a time."""
     flat = isinstance(export, FlatExport)
     if export.in_s3:
-        return source.objects(run.sources[export.name], below, 0 if flat else 1, ROWS_IN_MEMORY)
+        return objects.listed(run.sources[export.name], below, 0 if flat else 1, ROWS_IN_MEMORY)
     walked = walk.flat if flat else walk.image_folder
     return walked(run.folder(export) / below, ROWS_IN_MEMORY, follow=not below)
 

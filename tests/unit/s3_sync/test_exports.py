@@ -373,9 +373,7 @@ def test_parts_in_s3_come_one_by_one(admin: Any, tmp_path: Path, target: S3Targe
     for part, name, seed in (("2026-03-06", "1", 1), ("2026-05-01", "1", 2), ("2026-05-08", "2", 3)):
         admin.put_object(Bucket=BUCKET, Key=root.key(f"weekly/{part}/ann/{name}.jpg"), Body=face(seed))
     admin.put_object(Bucket=BUCKET, Key=root.key("weekly/notes/x.txt"), Body=b"no part")
-    first = Run(
-        dataset, run_of(dataset).params, "1", ("2026-03-06", "2026-05-01", "2026-05-15"), run_of(dataset).sources
-    )
+    first = replace(run_of(dataset), partitions=("2026-03-06", "2026-05-01", "2026-05-15"))
     assert parts.there(first, dataset.exports[0]) == ["2026-03-06", "2026-05-01", "2026-05-08"]
     preflight.preflight(first)
     scanned = scan.scan(first, "training_data")
@@ -417,7 +415,7 @@ def test_an_image_of_an_export_that_is_declared_no_more_is_named(
     result = run_to_seal(run_of(without_output(tmp_path, target, [in_s3(TREE, root)])))
     marker = target.sibling(".releases").key("latest.json")
     admin.put_object(Bucket=BUCKET, Key=marker, Body=b"{}")
-    gone = Result(result.sealed, Run(without_output(tmp_path, target, [in_s3(FLAT, root)]), result.run.params, "1"), 0)
+    gone = replace(result, run=run_of(without_output(tmp_path, target, [in_s3(FLAT, root)])))
     with pytest.raises(InvalidObjects, match="objects come from 'training_data', which is none of the origins"):
         deliver(gone, target)
     assert admin.list_objects_v2(Bucket=BUCKET, Prefix=marker)["KeyCount"] == 1
