@@ -138,13 +138,18 @@ def _output(run: Run) -> Iterator[str]:
         yield from _merged_dataset(run)
     elif run.releases.exists() and not run.releases.is_dir():
         yield f"releases: {run.releases} is not a folder; choose another"
-    elif run.releases.exists() and not run.all_work.exists() and any(run.releases.iterdir()):
+    elif run.releases.exists() and any(run.releases.iterdir()) and not _is_ours(run):
         yield (
-            f"releases: {run.releases} is not empty and no run of this dataset made it (no {run.all_work.name} in it); "
-            "choose another folder, or empty it yourself"
+            f"releases: {run.releases} is not empty and no run of this dataset made it; choose another folder, or empty "
+            "it yourself"
         )
     if (free := shutil.disk_usage(parent).free) < ROOM_TO_START:
         yield f"{field}: only {free / 1e6:.0f} MB are free on the disk of {place}; make room"
+
+
+def _is_ours(run: Run) -> bool:
+    """Whether a run has worked in the folder of the releases: it takes it first."""
+    return any(path.exists() for path in (run.owner, run.all_work, run.releases / "parts"))
 
 
 def _merged_dataset(run: Run) -> Iterator[str]:

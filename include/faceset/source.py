@@ -1,4 +1,7 @@
-"""What the steps ask of an export that lies in S3. Nothing here knows S3: whoever starts a step hands the places over."""
+"""What the steps ask of an export that lies in S3.
+
+Nothing here knows S3: whoever starts a step hands the places over.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ class Source(Protocol):
     """
 
     def listing(self, below: str) -> Iterator[pa.RecordBatch]:
-        """Every object (schema `objects.OBJECT`) whose key begins with `below`, which is left out of the keys; in no order."""
+        """Every object (schema `objects.OBJECT`) whose key begins with `below`, which its key then lacks; in no order."""
 
     def folders(self, below: str) -> list[str]:
         """Names of what would be folders on a disk, directly below."""
