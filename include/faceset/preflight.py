@@ -140,8 +140,8 @@ def _output(run: Run) -> Iterator[str]:
         yield f"releases: {run.releases} is not a folder; choose another"
     elif run.releases.exists() and any(run.releases.iterdir()) and not _is_ours(run):
         yield (
-            f"releases: {run.releases} is not empty and no run of this dataset made it; choose another folder, or empty "
-            "it yourself"
+            f"releases: {run.releases} is not empty and no run of this dataset made it; choose another folder, or "
+            "empty it yourself"
         )
     if (free := shutil.disk_usage(parent).free) < ROOM_TO_START:
         yield f"{field}: only {free / 1e6:.0f} MB are free on the disk of {place}; make room"

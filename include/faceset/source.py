@@ -20,7 +20,7 @@ class Source(Protocol):
     """
 
     def listing(self, below: str) -> Iterator[pa.RecordBatch]:
-        """Every object (schema `objects.OBJECT`) whose key begins with `below`, which its key then lacks; in no order."""
+        """Every object (schema `objects.OBJECT`) whose key begins with `below`, and that key without it."""
 
     def folders(self, below: str) -> list[str]:
         """Names of what would be folders on a disk, directly below."""

@@ -17,7 +17,7 @@ from include.faceset.ledger import Outcome
 from include.faceset.params import ParamsError
 from include.faceset.run import Run
 from local import seaweed, storage
-from s3_sync import record, task
+from s3_sync import origins, record, task
 from s3_sync import source as sources
 from s3_sync.connection import S3Connection, connect
 from s3_sync.errors import InvalidObjects, UploadFailed
@@ -108,7 +108,7 @@ def told(result: Result) -> list[tuple[Any, ...]]:
 
 def deliver(result: Result, target: S3Target, marker: bool = True) -> dict[str, Any]:
     """What the task `sync` does."""
-    origins = {
+    places = {
         one.name: {"root": one.prefix, "aws_conn_id": one.aws_conn_id or "aws_default"}
         if one.in_s3
         else {"root": str(result.run.folder(one))}
@@ -119,7 +119,7 @@ def deliver(result: Result, target: S3Target, marker: bool = True) -> dict[str, 
         source=None,
         destination=target.uri,
         objects=str(folder / release.MANIFEST_FILE),
-        origins=json.dumps(origins),
+        origins=json.dumps(places),
         record=str(result.run.sync_record()),
         marker=f"{target.sibling('.releases').uri}latest.json" if marker else None,
         lease=f"here/{result.run.run_id}",
@@ -154,7 +154,7 @@ def on_disk(folder: Path) -> Result:
 def test_the_same_files_give_the_same_release_wherever_they_lie(
     tmp_path: Path, folder: Path, root: S3Target, target: S3Target, on_disk: Result
 ) -> None:
-    places = {
+    exports_of = {
         "s3": [in_s3(FLAT, root), in_s3(TREE, root)],
         "mixed": [FLAT, in_s3(TREE, root)],
         "mixed, the other way round": [in_s3(FLAT, root), TREE],
@@ -164,7 +164,7 @@ def test_the_same_files_give_the_same_release_wherever_they_lie(
         Outcome.CHANGED_DURING_RUN,
         Outcome.SUPPRESSED,
     }
-    for number, exports in enumerate(places.values()):
+    for number, exports in enumerate(exports_of.values()):
         output = make_dataset(folder, exports, output=str(tmp_path / f"merged-{number}"))
         for dataset in (output, without_output(tmp_path / str(number), target, exports)):
             source = {} if all("s3:" in str(one) for one in exports) else {"local_source": str(folder / "exports")}
@@ -260,13 +260,38 @@ def test_an_object_that_changes_between_read_and_copy_fails_the_sync_and_the_nex
     assert "ben/4.jpg" not in there(admin, target)
 
 
-def test_a_sync_that_was_killed_goes_on_where_it_was(
-    admin: Any, tmp_path: Path, root: S3Target, target: S3Target, monkeypatch: pytest.MonkeyPatch
+def test_what_another_sync_left_is_taken_if_it_is_right(
+    admin: Any, tmp_path: Path, root: S3Target, target: S3Target
 ) -> None:
     result = run_to_seal(run_of(without_output(tmp_path, target, [in_s3(TREE, root)])))
     admin.put_object(Bucket=BUCKET, Key=target.key("anna/1.jpg"), Body=face(5))
-    admin.put_object(Bucket=BUCKET, Key=target.key("ben/1.jpg"), Body=b"half of another sync")
-    deliver(result, target)
+    admin.put_object(Bucket=BUCKET, Key=target.key("ben/1.jpg"), Body=face(7)[::-1])
+    sync = deliver(result, target)
+    assert (sync["skipped"], sync["copied"]) == (1, result.sealed.images - 1)
+    prove(result, target)
+    assert there(admin, target)["ben/1.jpg"] == face(7)
+
+
+def test_a_sync_that_is_killed_while_it_copies_is_gone_on_with(
+    admin: Any, tmp_path: Path, root: S3Target, target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run_to_seal(run_of(without_output(tmp_path, target, [in_s3(TREE, root)])))
+    left = [3]
+    really = origins.copy
+
+    def copy(*arguments: Any) -> str:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return really(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(origins, "copy", copy)
+        deliver(result, target)
+    some = len(there(admin, target))
+    assert 0 < some < result.sealed.images
+    sync = deliver(result, target)
+    assert (sync["skipped"], sync["copied"]) == (some, result.sealed.images - some)
     prove(result, target)
 
 
