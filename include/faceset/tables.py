@@ -39,6 +39,15 @@ def read_all(paths: Iterable[Path], schema: pa.Schema, columns: list[str] | None
     return pa.concat_tables(tables) if tables else wanted.empty_table()
 
 
+def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table in the columns of a schema; what it was written without, before there was such a column, is null."""
+    columns = [
+        table[field.name] if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, names=schema.names).cast(schema)
+
+
 def of_rows(rows: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Table:
     """A table of rows whose values come in the schema's order."""
     columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
