@@ -49,7 +49,7 @@ class _Source:
         """Have rows in hand; False if there are no more."""
         while self.rows.num_rows == 0 and self.unread:
             self.rows = self._next()
-        return self.rows.num_rows > 0
+        return bool(self.rows.num_rows)
 
     def read_to(self, reach: str) -> None:
         """Have all rows in hand up to a value of the column."""
