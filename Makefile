@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 PY := $(BIN)/python
+SERVERS := bindfs bubblewrap curl iproute2 postgresql redis-server wget
 
 # include/ is imported from the project root, plugins by their own names.
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
@@ -47,7 +48,7 @@ sample: $(STAMP) ## Draw a sample of faces into .local/sample (SCALE=1: as large
 
 ##@ Check
 .PHONY: test
-test: lint types unit dags system ## Everything below
+test: lint types unit dags system celery ## Everything down to celery
 
 .PHONY: lint
 lint: $(STAMP) ## ruff, and docker-compose.yaml against its schema
@@ -71,6 +72,19 @@ dags: $(STAMP) ## Tests of the DAGs as Airflow loads them
 system: $(STAMP) ## The real DAG, a real scheduler, a real S3 server
 	@$(BIN)/pytest tests/system
 
+.PHONY: celery
+celery: $(STAMP) ## docker-compose.yaml as processes of this machine, two workers, one is killed (root; `make servers` first)
+	@$(BIN)/pytest tests/celery -rs
+
+.PHONY: servers
+servers: ## Install what `make celery` starts: Debian's Postgres and Redis, and what keeps them apart (root)
+	@dpkg --verify $(SERVERS) 2> /dev/null || { \
+	    apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $(SERVERS); }
+
+.PHONY: compose-test
+compose-test: $(STAMP) ## docker-compose.yaml under Docker: up, the sample through it, down again
+	@exec $(PY) -m local.compose
+
 .PHONY: increment
 increment: $(STAMP) ## What a new part costs, next to a full run: [SCALE=0.05]
 	@exec $(PY) -m local.increment
@@ -88,7 +102,8 @@ format: $(STAMP) ## Let ruff fix and format the code
 .PHONY: lock
 lock: $(STAMP) ## Resolve requirements*.txt into requirements.lock (newest versions that fit)
 	@$(BIN)/uv pip compile --no-config --python-version 3.11 --generate-hashes --upgrade --quiet \
-	    --custom-compile-command 'make lock' --output-file requirements.lock requirements.txt requirements-dev.txt
+	    --custom-compile-command 'make lock' --output-file requirements.lock \
+	    requirements.txt requirements-cluster.txt requirements-dev.txt
 
 .PHONY: audit
 audit: $(STAMP) ## Ask PyPI's advisories about every locked package (needs the internet)
@@ -123,4 +138,4 @@ clean: ## Remove the virtual environment, all state and all caches (also the emb
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} \
 	    /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	    /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	    /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -5,6 +5,7 @@ what a dataset is, in its YAML file.
 """
 
 import logging
+import platform
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -17,8 +18,10 @@ from airflow.sdk import (
     AssetAny,
     AssetOrTimeSchedule,
     CronTriggerTimetable,
+    ExceptionRetryPolicy,
     Metadata,
     Param,
+    RetryAction,
     TriggerRule,
     chain,
     get_current_context,
@@ -43,9 +46,16 @@ log = logging.getLogger(__name__)
 TURN = timedelta(seconds=5)
 """How long a task is put off while another run works on the same output."""
 
-DISK = {"pool": "disk", "retries": 0}
-NETWORK = {
+DISK: dict[str, Any] = {
+    "pool": "disk",
+    # An error is final: the same files give it again. A try whose worker was lost left none, and is tried again.
+    "retries": 2,
+    "retry_policy": ExceptionRetryPolicy(rules=[], default=RetryAction.FAIL),
+    "retry_delay": timedelta(seconds=5),
+}
+NETWORK: dict[str, Any] = {
     "pool": "s3",
+    "retry_policy": None,
     "retries": 3,
     "retry_delay": timedelta(seconds=10),
     "retry_exponential_backoff": True,
@@ -74,6 +84,7 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | red | usually | do |
 | --- | --- | --- |
 | preflight | an export is not mounted, the disk is full, bucket or credentials are wrong | what the message says |
+| any | its worker lacks the shared volume (it says which) | mount it there, or take it off the queue; clear the task |
 | scan | a folder cannot be read | give Airflow's user access, clear the task |
 | filter_manifest | no identity has enough images | check the exports' declared layouts and `min_images` |
 | copy_shard | disk full or failing | make room, clear the task: it starts its shard again |
@@ -127,8 +138,31 @@ DATASETS: dict[str, Dataset] = {}
 def current_run() -> Run:
     """The run that this task belongs to, once the output is its own; until then the task is put off."""
     run = declared_run()
+    check_worker(run)
     wait_for_turn(run)
     return run
+
+
+def check_worker(run: Run) -> None:
+    """Fail before anything is touched if this worker does not share the folders of the one that had preflight."""
+    from include.faceset import shared
+
+    if noted := get_current_context()["ti"].xcom_pull(task_ids="preflight"):
+        try:
+            shared.check(run, shared.Seen(**noted), platform.node())
+        except shared.NotSharedError as error:
+            raise AirflowFailException(str(error)) from error
+
+
+def check_exports(run: Run) -> None:
+    """Fail if this worker does not see the exports: a folder where nothing is mounted looks like one without files."""
+    from include.faceset.preflight import NotReadyError
+    from include.faceset.preflight import check_exports as check
+
+    try:
+        check(run)
+    except NotReadyError as error:
+        raise AirflowFailException(f"on {platform.node()}: {error}") from error
 
 
 def wait_for_turn(run: Run) -> None:
@@ -230,8 +264,12 @@ def skip_if_upload_skipped(context: Any) -> None:
 
 
 @task(**{**NETWORK, "retries": 1})
-def preflight() -> None:
-    """Refuse in seconds what would fail later: exports, disk, bucket, credentials, privacy. Skip a run without work."""
+def preflight() -> dict[str, str]:
+    """Refuse in seconds what would fail later: exports, disk, bucket, credentials, privacy. Skip a run without work.
+
+    Returns what this worker sees of the shared folders, for later tasks to compare.
+    """
+    from include.faceset import shared
     from include.faceset.preflight import NotReadyError, nothing_to_do
     from include.faceset.preflight import preflight as check
     from s3_sync.connection import connect
@@ -256,6 +294,7 @@ def preflight() -> None:
     wait_for_turn(run)
     if why := nothing_to_do(run):
         raise AirflowSkipException(why)
+    return asdict(shared.seen(run, platform.node()))
 
 
 @task(**DISK, map_index_template="{{ export_name }}")
@@ -264,6 +303,7 @@ def scan(export: str) -> dict[str, Any]:
     from include.faceset.scan import scan as scan_export
 
     run = current_run()
+    check_exports(run)
     get_current_context()["export_name"] = " ".join([export, *(run.partitions or ())])
     return asdict(scan_export(run, export))
 
@@ -288,6 +328,7 @@ def copy_shard(shard: int) -> dict[str, Any]:
     from include.faceset.restore_shard import restore_shard as restore
 
     run = current_run()
+    check_exports(run)
     get_current_context()["shard_label"] = f"shard {shard:03d}"
     return asdict(copy(run, shard) if run.params.release is None else restore(run, shard))
 
@@ -423,6 +464,7 @@ def make_dag(dataset: Dataset) -> DAG:
         start_date=datetime(2020, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
+        default_args={"queue": dataset.queue},
         params={name: Param(value, **schemas[name]) for name, value in defaults.items()},
         tags=["faces", "training-set"],
     ) as dag:

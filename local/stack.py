@@ -52,7 +52,7 @@ class Run:
 
 @dataclass(frozen=True)
 class TaskInstance:
-    """One task of a run. `map_index` is -1 unless the task is mapped; `duration` (s) is from `start` to `end`."""
+    """One task of a run. `map_index` is -1 unless it is mapped; `duration` (s) is from `start` to `end` on `host`."""
 
     task_id: str
     map_index: int
@@ -62,6 +62,7 @@ class TaskInstance:
     duration: float | None
     start: datetime | None = None
     end: datetime | None = None
+    host: str | None = None
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
@@ -74,6 +75,7 @@ class TaskInstance:
             duration=answer["duration"],
             start=_moment(answer["start_date"]),
             end=_moment(answer["end_date"]),
+            host=answer["hostname"],
         )
 
 

@@ -62,7 +62,10 @@ class Attempt:
 
     def check(self) -> None:
         """Raise SupersededError if a later try has taken over."""
-        if not self.folder.is_dir():
+        there = False
+        with suppress(OSError):  # ESTALE: removed by another machine
+            there = self.folder.is_dir()
+        if not there:
             msg = (
                 f"a later try of this task, or a later run, has taken over {self.run.name_of_output}; this one has "
                 "changed nothing since then and has ended: look at the later one"

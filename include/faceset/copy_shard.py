@@ -318,17 +318,22 @@ def _opened_file(folder: int | None, name: str) -> int | None:
     try:
         return os.open(name, _OPEN, dir_fd=folder)
     except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ELOOP}:
+        if error.errno not in {errno.ENOENT, errno.ELOOP, errno.ESTALE}:
             raise
         return None
 
 
 def _read_unchanged(descriptor: int, row: Row) -> tuple[bytes, os.stat_result] | None:
     """All bytes of an open file and its status after they were read; None if it is not the file that the scan saw."""
-    data = os.read(descriptor, row.size + 1)
-    while 0 < len(data) < row.size and (more := os.read(descriptor, row.size + 1 - len(data))):
-        data += more
-    status = os.fstat(descriptor)
+    try:
+        data = os.read(descriptor, row.size + 1)
+        while 0 < len(data) < row.size and (more := os.read(descriptor, row.size + 1 - len(data))):
+            data += more
+        status = os.fstat(descriptor)
+    except OSError as error:
+        if error.errno != errno.ESTALE:  # NFS: replaced or removed by another machine
+            raise
+        return None
     unchanged = (len(data), status.st_size, status.st_mtime_ns) == (row.size, row.size, row.mtime_ns)
     return (data, status) if unchanged and stat.S_ISREG(status.st_mode) else None
 

@@ -213,6 +213,11 @@ class Dataset(Declared):
         "scan their parts.",
     )
     keep_releases: PositiveInt = Field(10, description="Releases to keep, to look at and to roll back to.")
+    queue: Annotated[str, Field(min_length=1)] = Field(
+        "default",
+        description="Celery queue of the dataset's tasks: its workers (airflow celery worker --queues …) all see the "
+        "exports and the output. Other executors take no notice.",
+    )
     local_source: AbsolutePath | None = Field(
         None, description="Folder that holds the exports; an absolute path. Not needed where all of them lie in S3."
     )

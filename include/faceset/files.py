@@ -8,12 +8,17 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
 _FSYNC_FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.tmp")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_FSYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
+_STILL_OPEN = re.compile(r"\.(nfs|fuse_hidden)[0-9a-f]{16,}")
+_NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY}
 
 
 class WriteError(RuntimeError):
@@ -53,14 +58,18 @@ def replacing(path: Path, within: Path | None = None) -> Iterator[Path]:
 
 def _finish(temporary: Path, path: Path) -> None:
     try:
-        with temporary.open("rb+") as written:
-            os.fchmod(written.fileno(), FILE_MODE)
-            os.fsync(written.fileno())
+        _make_durable(temporary)
         temporary.replace(path)
     except FileNotFoundError as error:
         msg = f"{path} was not written: another try of this task has begun since; look at that one"
         raise WriteError(msg) from error
     sync_folder(path.parent)
+
+
+def _make_durable(path: Path) -> None:
+    with path.open("rb+") as written:
+        os.fchmod(written.fileno(), FILE_MODE)
+        os.fsync(written.fileno())
 
 
 def opener(path: str, flags: int) -> int:
@@ -91,12 +100,69 @@ def write_text(path: Path, text: str, within: Path | None = None) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def remove_tree(folder: Path) -> None:
-    """Remove a folder and all in it; no folder, nothing to do. Links in it are removed, never followed."""
+def create(path: Path, text: str) -> bool:
+    """Make a file that holds `text`, whole and at once; False if it is there already, whoever made it.
+
+    Of many that try at once, on as many machines, one makes it. Its folder is made too.
+
+    Raises:
+        WriteError: the file system has no hard links.
+    """
+    make_folder(path.parent)
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
+        with open(temporary, "x", encoding="utf-8", opener=opener) as file:
+            file.write(text)
+        _make_durable(temporary)
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            msg = (
+                f"{path} cannot be made: its file system has no hard links ({os.strerror(error.errno)}); choose another"
+            )
+            raise WriteError(msg) from error
+        # open(2), NFS: an answer may be lost and the request sent again; the number of links tells.
+        return temporary.stat().st_nlink == 2
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all in it; no folder, nothing to do. Links in it are removed, never followed.
+
+    What a process on this machine has open on a network file system stays, under another name, until it is closed;
+    so does its folder then, to be removed with what is around it later.
+    """
+    shutil.rmtree(folder, onerror=_unless_open)
+
+
+def is_still_open(name: str) -> bool:
+    """Whether a network file system gave this name to a file that was removed and is still open."""
+    return _STILL_OPEN.fullmatch(name) is not None
+
+
+def _unless_open(_: object, path: str, raised: tuple[type[BaseException], BaseException, TracebackType]) -> None:
+    error = raised[1]
+    if isinstance(error, FileNotFoundError):
         return
+    gone = isinstance(error, OSError) and error.errno in {*_NOT_EMPTY, errno.ESTALE}
+    if not (gone and _holds_open_files_only(Path(path))):
+        raise error
+
+
+def _holds_open_files_only(path: Path) -> bool:
+    if is_still_open(path.name):
+        return True
+    try:
+        return all(_holds_open_files_only(one) for one in path.iterdir())
+    except FileNotFoundError:
+        return True
+    except NotADirectoryError:
+        return False
 
 
 def remove_any(path: Path) -> None:
@@ -108,9 +174,12 @@ def remove_any(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable; a network file system that knows no such request has made them so."""
     descriptor = os.open(folder, _FSYNC_FOLDER)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            raise
     finally:
         os.close(descriptor)

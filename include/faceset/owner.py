@@ -3,19 +3,24 @@
 Airflow's `max_active_runs` does not bind a backfill, which starts ten runs at once. So every task of a run first
 takes the output for its run, and waits while another run has it that is not over. Nothing needs to be given back:
 a run that is over, or that Airflow does not know, has nothing any more.
+
+Who takes the output after another makes the file with the next number, which only one can make: no lock is needed,
+since on a network file system a lock may bind one machine only.
 """
 
-import fcntl
 import json
+import os
+import re
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
 
 from include.faceset import files
 from include.faceset.run import Run
+
+_DEPLOYMENT_FILE = ".deployment"
+_CLAIM = re.compile(r"\d{8}\.json")
 
 
 @dataclass(frozen=True)
@@ -26,48 +31,70 @@ class Owner:
     run_id: str
 
 
+def deployment(run: Run) -> str:
+    """The name of the output's folders, drawn once: where it is another, the folders are others."""
+    if not (name := known_deployment(run)):
+        files.create(run.releases / _DEPLOYMENT_FILE, uuid.uuid4().hex)
+        name = known_deployment(run)
+    return name
+
+
+def known_deployment(run: Run) -> str:
+    """The same, or an empty text where none was drawn."""
+    try:
+        return (run.releases / _DEPLOYMENT_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
 def token(run: Run) -> str:
-    """What tells this run from all others wherever they run: a name drawn once for the output, and the run's own."""
-    files.make_folder(run.releases)
-    with _locked(run.releases / ".deployment") as file:
-        if not (name := file.read()):
-            file.write(name := uuid.uuid4().hex)
-    return f"{name}/{run.dataset.name}/{run.run_id}"
+    """What tells this run from all others wherever they run: the output's name, and the run's own."""
+    return f"{deployment(run)}/{run.dataset.name}/{run.run_id}"
 
 
 def take(run: Run, is_over: Callable[[Owner], bool]) -> Owner | None:
     """Take the output for a run; return the run that has it, if there is one and it `is_over` not. Takes it again."""
     mine = Owner(run.dataset.name, run.run_id)
-    files.make_folder(run.releases)
-    with _locked(run.owner) as file:
-        text = file.read()
+    files.make_folder(run.owner)
+    while True:
+        claims = _claims(run.owner)
         try:
-            other = Owner(**json.loads(text))
-        except ValueError:  # new, or its writer was killed
-            other = mine
-        if other != mine and not is_over(other):
-            return other
-        if text != (now := json.dumps(asdict(mine))):
-            file.truncate(0)
-            file.write(now)
-    return None
+            found = _read(claims[-1]) if claims else None
+        except FileNotFoundError:  # it has just been taken over
+            continue
+        if found == mine:
+            return None
+        if found is not None and not is_over(found):
+            return found
+        number = int(claims[-1].stem) + 1 if claims else 1
+        if files.create(run.owner / f"{number:08}.json", json.dumps(asdict(mine))):
+            for outdated in claims:
+                outdated.unlink(missing_ok=True)
+            return None
 
 
 def other(run: Run) -> Owner | None:
     """The run that has taken the output since this one had it; None if it is this one's still, or nobody's."""
+    while True:
+        try:
+            found = _read(_claims(run.owner)[-1])
+        except (IndexError, NotADirectoryError):
+            return None
+        except FileNotFoundError:
+            if not run.owner.exists():
+                return None
+            continue
+        return None if found == Owner(run.dataset.name, run.run_id) else found
+
+
+def _claims(folder: Path) -> list[Path]:
+    """All claims, the one that counts last."""
+    os.utime(folder)  # asks the server: what a client remembers of a folder on it may be a minute old
+    return sorted(path for path in folder.iterdir() if _CLAIM.fullmatch(path.name))
+
+
+def _read(claim: Path) -> Owner | None:
     try:
-        with run.owner.open(encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            found = Owner(**json.loads(file.read()))
-    except (FileNotFoundError, ValueError):  # new, or its writer was killed
+        return Owner(**json.loads(claim.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):  # damaged: nobody's
         return None
-    return None if found == Owner(run.dataset.name, run.run_id) else found
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[TextIO]:
-    """A file, made if it is missing, that nobody else has open like this; at its start."""
-    with open(path, "a+", encoding="utf-8", opener=files.opener) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        yield file

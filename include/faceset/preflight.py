@@ -30,6 +30,16 @@ def preflight(run: Run) -> None:
         raise NotReadyError("\n".join(findings))
 
 
+def check_exports(run: Run) -> None:
+    """Check the exports on disks alone, as the worker that reads them sees them.
+
+    Raises:
+        NotReadyError: with all findings at once.
+    """
+    if findings := [] if run.params.release else list(_folders(run)):
+        raise NotReadyError("\n".join(findings))
+
+
 def check_room(run: Run, images: int, size: int) -> None:
     """Check that a full copy of the selected images fits on the output's disk beside what is there.
 
@@ -60,6 +70,10 @@ def _exports(run: Run) -> Iterator[str]:
     for export in run.dataset.exports:
         if export.in_s3 and not run.sources[export.name].holds(""):
             yield f"export {export.name}: nothing lies at {export.prefix}; correct the export's root"
+    yield from _folders(run)
+
+
+def _folders(run: Run) -> Iterator[str]:
     for name, root in _roots(run):
         where = f"export {name}: {root}"
         try:

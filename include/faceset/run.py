@@ -88,8 +88,8 @@ class Run:
 
     @property
     def owner(self) -> Path:
-        """Which run works on the output (see owner.py)."""
-        return self.releases / ".owner.json"
+        """A folder that says which run works on the output (see owner.py)."""
+        return self.releases / ".owner"
 
     @property
     def removed(self) -> Path:

@@ -290,7 +290,12 @@ def clean_up(run: Run) -> list[str]:
         for folder in list(run.all_work.iterdir()):
             if folder != run.work:
                 mine.discard(folder)
-        for folder in [run.releases, *run.releases.glob("parts/*"), *release.folders(run)]:
+        for folder in [
+            run.releases,
+            *run.releases.glob(".owner"),
+            *run.releases.glob("parts/*"),
+            *release.folders(run),
+        ]:
             files.sweep(folder)
     return pruned
 

@@ -47,7 +47,11 @@ dag = bag.dags["reidnet_v3"]
 print([task.task_id for task in dag.topological_sort()])
 print(dag.max_active_runs, dag.catchup, bool(dag.doc_md))
 tasks = dag.task_dict
-print({task_id: task.retries for task_id, task in tasks.items()})
+final = {task_id: task.retry_policy.serialize() for task_id, task in tasks.items() if task.retry_policy}
+assert all(policy["rules"] == [] and policy["default"] == "fail" for policy in final.values()), final
+# An error of these is final; a try that was lost with its worker left none and is tried again.
+print({task_id: 0 if task_id in final else task.retries for task_id, task in tasks.items()})
+assert {tasks[task_id].retries for task_id in final} == {2}
 print({task_id: task.pool for task_id, task in tasks.items()})
 print([asset.name for asset in tasks["verify"].outlets])
 print([task_id for task_id, task in tasks.items() if task.is_mapped])

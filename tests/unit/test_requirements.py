@@ -17,7 +17,7 @@ def pins(name: str) -> dict[str, str]:
 
 def test_every_requirement_is_pinned_and_locked() -> None:
     locked = pins("requirements.lock")
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-cluster.txt", "requirements-dev.txt"):
         asked = pins(name)
         assert asked
         assert {one: locked.get(one) for one in asked} == asked

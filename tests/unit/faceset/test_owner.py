@@ -33,5 +33,6 @@ def test_another_output_is_free(tmp_path: Path) -> None:
 def test_a_note_whose_writer_was_killed_holds_nobody_up(tmp_path: Path) -> None:
     run = make_run(make_dataset(tmp_path))
     owner.take(run, lambda _: False)
-    run.owner.write_text("{")
+    [claim] = run.owner.iterdir()
+    claim.write_text("{")
     assert owner.take(make_run(run.dataset, "second"), lambda _: False) is None

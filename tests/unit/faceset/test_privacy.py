@@ -42,6 +42,6 @@ def test_files_are_0640_and_folders_0750(tmp_path: Path, link_mode: str) -> None
         summary.summarise(second, sealed, [], None)
         summary.clean_up(second)
     written = list((tmp_path / "new").rglob("*"))
-    assert {path.name for path in written} >= {"removed", "SUMMARY.md", ".owner.json", ".deployment", "latest.json"}
+    assert {path.name for path in written} >= {"removed", "SUMMARY.md", ".owner", ".deployment", "latest.json"}
     modes = {(path.is_dir(), stat.S_IMODE(path.lstat().st_mode)) for path in written}
     assert modes == {(True, 0o750), (False, 0o640)}
