@@ -17,7 +17,7 @@ BUCKET = "data.example.com"
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.S3Server]:
-    with seaweed.running(tmp_path_factory.mktemp("s3"), [BUCKET]) as running:
+    with seaweed.running(tmp_path_factory.mktemp("s3"), [BUCKET, "versions.example.com"]) as running:
         yield running
 
 
