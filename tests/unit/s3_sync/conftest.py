@@ -35,6 +35,13 @@ def connection(server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> S3C
     return connect(BUCKET)
 
 
+def airflow_connection(server: seaweed.S3Server, endpoint: str) -> str:
+    """Return what Airflow keeps of a connection to ``server`` by way of ``endpoint``."""
+    extra = {"endpoint_url": endpoint, "region_name": "us-east-1"}
+    login = {"login": server.user.access_key, "password": server.user.secret_key}
+    return json.dumps({"conn_type": "aws", **login, "extra": extra})
+
+
 @pytest.fixture
 def target() -> S3Target:
     return S3Target.parse(f"s3://{BUCKET}/{uuid.uuid4().hex}/set/")

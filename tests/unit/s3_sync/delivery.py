@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from s3_sync.connection import S3Connection
 
 FOLDERS = ("ann", "bob", "cleo", "dan", "eve")
-LARGE = bytes(range(256)) * 400
-"""Above what goes in one piece, as the tests set it."""
+LARGE = bytes(range(256)) * (5 << 12) + b"and a second part"
+"""S3 takes no part that is smaller than 5 MB, but for the last."""
 
 SAME = {f"{folder}/same.jpg": folder.encode() for folder in FOLDERS}
 BACK = {f"{folder}/back.jpg": b"back " + folder.encode() for folder in FOLDERS[:3]}
@@ -39,7 +39,7 @@ NEW = {
     **BACK,
     **{f"{folder}/changed.jpg": b"new " + folder.encode() for folder in FOLDERS},
     **{f"{folder}/new.jpg": folder.upper().encode() for folder in FOLDERS[2:]},
-    **{f"{folder}/weights.bin": folder.encode() + LARGE for folder in FOLDERS[:2]},
+    "bob/weights.bin": LARGE,
 }
 OLD = {
     **SAME,

@@ -230,8 +230,16 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.raw_requestline or not self.parse_request():
             self.close_connection = True
             return
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.exchange(Request(self.command, self.path, tuple(self.headers.items()), body))
+        self.exchange(Request(self.command, self.path, tuple(self.headers.items()), b"".join(self.body())))
+
+    def body(self) -> Iterator[bytes]:
+        if self.headers.get("transfer-encoding") != "chunked":
+            yield self.rfile.read(int(self.headers.get("content-length", 0)))
+            return
+        while size := int(self.rfile.readline(), 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
 
     def exchange(self, request: Request) -> None:
         proxy, operation = self.server.proxy, request.operation
@@ -291,7 +299,8 @@ class _Handler(BaseHTTPRequestHandler):
             for name, value in request.headers:
                 if name.lower() not in {"connection", "expect"}:
                     connection.putheader(name, value)
-            connection.endheaders(request.body or None)
+            chunked = request.header("transfer-encoding") == "chunked"
+            connection.endheaders([request.body] if chunked else request.body or None, encode_chunked=chunked)
             response = connection.getresponse()
             left = {"connection", "transfer-encoding", "content-length"}
             headers = [(name, value) for name, value in response.getheaders() if name.lower() not in left]
@@ -316,7 +325,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
             shorter = replace(request, headers=trimmed, body=rest)
             shorter = shorter.with_headers(x_amz_content_sha256=digest, content_length=str(len(rest)))
-            answer = self.forward(self.signed(shorter, always=True))
+            answer = self.forward(self.signed(shorter))
         else:
             root = b"<DeleteResult></DeleteResult>"
             answer = Answer(200, "OK", (("Content-Type", "application/xml"),), root)
@@ -326,7 +335,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = b"<DeleteResult>" + refused + b"</DeleteResult>"
         return replace(answer, body=body)
 
-    def signed(self, request: Request, *, always: bool = True) -> Request:
+    def signed(self, request: Request) -> Request:
         """Return the request with the signature that its content needs; an anonymous one as it is."""
         if not request.header("authorization"):
             return request
@@ -379,7 +388,8 @@ def paged(request: Request, size: int) -> Request:
 def with_opaque_etags(answer: Answer) -> Answer:
     """Return the answer with ETags that are no MD5, as SSE-KMS has them: the same everywhere, of the same form."""
     headers = tuple((key, _reversed(value) if key.lower() == "etag" else value) for key, value in answer.headers)
-    return replace(answer, headers=headers, body=ETAG.sub(_backwards, answer.body))
+    is_xml = ("content-type", "application/xml") in [(key.lower(), value) for key, value in headers]
+    return replace(answer, headers=headers, body=ETAG.sub(_backwards, answer.body) if is_xml else answer.body)
 
 
 def with_true_etags(request: Request) -> Request:

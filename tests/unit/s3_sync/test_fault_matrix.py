@@ -23,7 +23,7 @@ from s3_sync.errors import S3SyncError
 from tests.s3_client import client
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.delivery import Bucket, Delivery
-from tests.unit.s3_sync.test_faults import airflow_connection
+from tests.unit.s3_sync.conftest import airflow_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,8 +44,8 @@ def small_and_quick() -> Iterator[None]:
         patch.setattr(connections, "RETRY_TIMEOUT_S", 10)
         patch.setattr(preflight, "READ_TIMEOUT_S", 0.5)
         patch.setattr(listing, "KEYS_A_RANGE", 8)
-        patch.setattr(transfer, "MULTIPART_ABOVE", 64 << 10)
-        patch.setattr(transfer, "PART", 40 << 10)
+        patch.setattr(transfer, "MULTIPART_ABOVE", 1 << 20)
+        patch.setattr(transfer, "PART", 5 << 20)
         patch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.02)
         yield
 
