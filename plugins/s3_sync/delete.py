@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from s3_sync import listing
+from s3_sync.asking import Damaged, ask, is_for_now
 from s3_sync.errors import DeleteFailed
 
 if TYPE_CHECKING:
@@ -24,16 +25,20 @@ def delete(
 ) -> int:
     """Delete ``keys``, relative to the prefix and exactly as `listing.list_raw` has them; return how many.
 
-    ``check`` is called before each request.
+    ``check`` is called before each request. What S3 could not delete at that moment is tried again.
 
-    Raises DeleteFailed with the keys that S3 refused to delete.
+    Raises DeleteFailed with the keys that S3 refused to delete, NoAnswer.
     """
     failures: dict[str, str] = {}
     for start in range(0, len(keys), BATCH):
-        batch = [{"Key": target.key(key)} for key in keys.slice(start, BATCH).to_pylist()]
-        check()
-        answer = connection.client.delete_objects(Bucket=target.bucket, Delete={"Objects": batch, "Quiet": True})
-        failures |= {error["Key"]: f"{error.get('Code')}: {error.get('Message')}" for error in answer.get("Errors", ())}
+        batch = [target.key(key) for key in keys.slice(start, BATCH).to_pylist()]
+        for _ in range(ATTEMPTS):
+            codes = _delete(connection, target, batch, check)
+            batch = [key for key, (code, _) in codes.items() if is_for_now(code)]
+            failures |= {key: f"{code}: {message}" for key, (code, message) in codes.items()}
+            failures = {key: why for key, why in failures.items() if key in codes or key not in batch}
+            if not batch:
+                break
     if failures:
         raise DeleteFailed(target.uri, failures)
     return len(keys)

@@ -49,6 +49,10 @@ class LeaseLost(S3SyncError):
     """The destination is no longer this sync's to change."""
 
 
+class NoAnswer(S3SyncError):
+    """S3 answered, again and again, with something that cannot be read."""
+
+
 class UploadFailed(S3SyncError):
     """Some keys were not uploaded; ``failures`` maps each of them to its cause."""
 
