@@ -10,7 +10,7 @@ import logging
 import random
 import re
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from xml.etree import ElementTree as ET
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -20,11 +20,12 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from s3_sync.errors import NoAnswer, cause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Answer = dict[str, Any]
 
 ATTEMPTS = 6
 PAUSE_S = 0.1
@@ -68,6 +69,26 @@ def ask(what: str, call: Callable[[], T], *, within_s: float = WITHIN_S) -> T:
             log.debug("asked again: %s", cause(error))
         time.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 only so that not all come at once
     raise AssertionError("unreachable")
+
+
+def pages(what: str, call: Callable[..., Answer], markers: Mapping[str, str], **where: Any) -> Iterator[Answer]:
+    """Yield the pages of a listing that boto3's ``call`` starts with the arguments ``where``.
+
+    ``markers`` maps what a page says of the next one to the argument that asks for it.
+
+    Raises NoAnswer as `ask` does.
+    """
+    following: dict[str, Any] | None = {}
+
+    def page() -> tuple[Answer, dict[str, Any] | None]:
+        answer = call(**where, **(following or {}))
+        if not answer["IsTruncated"]:
+            return answer, None
+        return answer, {argument: answer[name] for name, argument in markers.items()}
+
+    while following is not None:
+        answer, following = ask(what, page)
+        yield answer
 
 
 def may_help(error: BaseException) -> bool:

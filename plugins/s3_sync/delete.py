@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from s3_sync import listing
-from s3_sync.asking import Damaged, ask, is_for_now
+from s3_sync.asking import ATTEMPTS, Damaged, ask, is_for_now
 from s3_sync.errors import DeleteFailed
 
 if TYPE_CHECKING:
@@ -31,17 +31,32 @@ def delete(
     """
     failures: dict[str, str] = {}
     for start in range(0, len(keys), BATCH):
-        batch = [target.key(key) for key in keys.slice(start, BATCH).to_pylist()]
+        left = [target.key(key) for key in keys.slice(start, BATCH).to_pylist()]
         for _ in range(ATTEMPTS):
-            codes = _delete(connection, target, batch, check)
-            batch = [key for key, (code, _) in codes.items() if is_for_now(code)]
-            failures |= {key: f"{code}: {message}" for key, (code, message) in codes.items()}
-            failures = {key: why for key, why in failures.items() if key in codes or key not in batch}
-            if not batch:
+            check()
+            refused = _delete(connection, target, left)
+            left = [key for key, code in refused.items() if is_for_now(code.partition(":")[0])]
+            failures |= {key: why for key, why in refused.items() if key not in left}
+            if not left:
                 break
+        failures |= {key: refused[key] for key in left}
     if failures:
         raise DeleteFailed(target.uri, failures)
     return len(keys)
+
+
+def _delete(connection: S3Connection, target: S3Target, keys: list[str]) -> dict[str, str]:
+    """Delete ``keys``, whole ones; return the code and the message of those that S3 did not delete."""
+    objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+
+    def request() -> dict[str, str]:
+        answer = connection.client.delete_objects(Bucket=target.bucket, Delete=objects)
+        refused = {error["Key"]: f"{error['Code']}: {error.get('Message')}" for error in answer.get("Errors", ())}
+        if not refused.keys() <= set(keys):
+            raise Damaged("it tells of keys that were not asked about")
+        return refused
+
+    return ask(f"deleting under {target.uri}", request)
 
 
 def delete_prefix(connection: S3Connection, target: S3Target) -> int:

@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 
 from s3_sync import listing, record, versions
 from s3_sync import objects as expected_objects
+from s3_sync.asking import ask
 from s3_sync.delete import delete as delete_keys
 from s3_sync.errors import InvalidOption
 from s3_sync.options import ObjectOptions
 from s3_sync.plan import Plan, guard, plan
 from s3_sync.transfer import Progress, upload
+from s3_sync.unfinished import abort_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +115,7 @@ def sync(
         )
     if marker and (todo.upload.num_rows or todo.compare.num_rows or todo.delete.num_rows):
         check()
-        connection.client.delete_object(Bucket=target.bucket, Key=marker)
+        ask(marker, lambda: connection.client.delete_object(Bucket=target.bucket, Key=marker))
     restored = record.empty()
     if history is not None and todo.upload.num_rows:
         restored = versions.restore(connection, target, todo.upload, pq.read_table(history, memory_map=False))
@@ -134,6 +136,9 @@ def sync(
         )
     finally:
         watch.keep()
+        if to_upload.num_rows:
+            check()
+            abort_unfinished(connection, target)
     deleted = delete_keys(connection, target, todo.delete["key"], check=check)
     return SyncResult(
         listed=todo.listed,

@@ -13,6 +13,7 @@ import pyarrow as pa
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
 from s3_sync import objects, record
+from s3_sync.asking import ask
 from s3_sync.errors import InvalidObjects, LeaseLost, UploadFailed, cause
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def upload(
 
     A file's SHA-256 is compared with the expected one before anything of it becomes visible in the bucket. A row
     whose ``etag`` is the MD5 of its file is left as it is. ``watch`` is called about once a second, in the
-    caller's thread, ``check`` before each file.
+    caller's thread, ``check`` before each try of a file.
 
     Raises UploadFailed at the end with every key that failed; the others are done. It stops early when the
     credentials or the bucket are refused, and after too many failures.
@@ -143,8 +144,7 @@ def upload(
             if item is None:
                 return
             try:
-                check()
-                etag, sent = _send(connection, target, root, item, options=options, gates=gates)
+                etag, sent = _send(connection, target, root, item, options=options, gates=gates, check=check)
             except Exception as error:  # noqa: BLE001 one key's failure must not stop the others
                 progress.failed(item, error)
             else:
@@ -172,26 +172,36 @@ def _items(rows: pa.Table) -> Iterator[Item]:
 
 
 def _send(
-    connection: S3Connection, target: S3Target, root: int, item: Item, *, options: ObjectOptions, gates: Gates
+    connection: S3Connection,
+    target: S3Target,
+    root: int,
+    item: Item,
+    *,
+    options: ObjectOptions,
+    gates: Gates,
+    check: Callable[[], None],
 ) -> tuple[str | None, bool]:
     """Bring one object up to date; return its ETag and whether it was sent."""
-    arguments: dict[str, Any] = {"attributes": options.attributes(item.key), "tags": dict(options.tags) or None}
+
+    def put(content: bytes | Iterator[bytes], **how: Any) -> str | None:
+        check()
+        attributes, tags = options.attributes(item.key), dict(options.tags) or None
+        done = obstore.put(connection.store, target.key(item.key), content, attributes=attributes, tags=tags, **how)
+        return done["e_tag"]
+
     if item.size > MULTIPART_ABOVE:
         with gates.large:
             if item.etag and _streamed_md5(root, item) == item.etag:
                 return item.etag, False
             part = max(PART, -(-item.size // MAX_PARTS))
-            stream = _checked_parts(root, item, part)
-            done = obstore.put(connection.store, target.key(item.key), stream, chunk_size=part, **arguments)
-            return done["e_tag"], True
+            return ask(item.key, lambda: put(_checked_parts(root, item, part), chunk_size=part)), True
     with gates.reading:
         content = objects.read_key(root, item.key, item.size)
         if hashlib.sha256(content).digest() != item.sha256:
             raise FileChanged
         if item.etag and hashlib.md5(content, usedforsecurity=False).hexdigest() == item.etag:
             return item.etag, False
-    done = obstore.put(connection.store, target.key(item.key), content, use_multipart=False, **arguments)
-    return done["e_tag"], True
+    return ask(item.key, lambda: put(content, use_multipart=False)), True
 
 
 def _checked_parts(root: int, item: Item, part: int) -> Iterator[bytes]:

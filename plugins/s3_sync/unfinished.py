@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from s3_sync.asking import ask
+from s3_sync.asking import ask, pages
 from s3_sync.errors import NoAnswer, cause
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def abort_unfinished(connection: S3Connection, target: S3Target) -> int:
         for key, upload in list(_uploads(connection, target)):
             where = {"Bucket": target.bucket, "Key": key, "UploadId": upload}
             try:
-                ask(target.uri, lambda where=where: connection.client.abort_multipart_upload(**where))
+                ask(target.uri, partial(connection.client.abort_multipart_upload, **where))
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
                     raise
@@ -49,14 +50,10 @@ def abort_unfinished(connection: S3Connection, target: S3Target) -> int:
 
 def _uploads(connection: S3Connection, target: S3Target) -> Iterator[tuple[str, str]]:
     """Yield key and id of every unfinished upload."""
-    after: dict[str, str] = {}
-    while True:
-        where = {"Bucket": target.bucket, "Prefix": target.prefix, **after}
-        page = ask(target.uri, lambda where=where: connection.client.list_multipart_uploads(**where))
-        # The server's word for the prefix is not enough where something is to be removed.
+    where = {"Bucket": target.bucket, "Prefix": target.prefix}
+    markers = {"NextKeyMarker": "KeyMarker", "NextUploadIdMarker": "UploadIdMarker"}
+    for page in pages(target.uri, connection.client.list_multipart_uploads, markers, **where):
         for upload in page.get("Uploads", ()):
+            # The server's word for the prefix is not enough where something is to be removed.
             if upload["Key"].startswith(target.prefix):
                 yield upload["Key"], upload["UploadId"]
-        if not page["IsTruncated"]:
-            return
-        after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}

@@ -111,7 +111,8 @@ class Delivery:
         with lease.hold(connection, target, owner=owner, holder=holder, give_back=True) as check:
             verify(connection, target, self.objects, record.read(record_path, connection, target), max_concurrency=4)
             check()
-            publish(connection, target.sibling(".releases"), self.release, list(FILES), {"release": self.release.name})
+            releases, pointer = target.sibling(".releases"), {"release": self.release.name}
+            publish(connection, releases, self.release, list(FILES), pointer, check=check)
 
 
 @dataclass(frozen=True)
