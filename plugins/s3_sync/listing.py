@@ -104,7 +104,7 @@ def list_raw(connection: S3Connection, target: S3Target, bounds: Sequence[str] =
     Raises DestinationNotReady when S3 refuses to list, or what it answers is, again and again, no listing.
     """
     client = connection.new_client(Config())
-    client.meta.events.register("before-parse.s3.ListObjectsV2", _take_contents)
+    client.meta.events.register("before-parse.s3.ListObjectsV2", _take_contents, unique_id=BODY)
     start = len(target.prefix)
 
     def page(**where: Any) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from s3_sync import lease, record
 from s3_sync import objects as expected_objects
-from s3_sync.preflight import check_destination
 from s3_sync.publish import POINTER, publish
 from s3_sync.sync import sync
 from s3_sync.target import S3Target
@@ -81,8 +80,7 @@ class Delivery:
         return cls(source, expected_objects.walk(source), history, release)
 
     def run(self, connection: S3Connection, target: S3Target, record_path: Path, *, run: str = "one") -> None:
-        """Preflight, sync, verify and publish; raises what the tasks would."""
-        check_destination(connection, target)
+        """Sync, verify and publish; raises what the tasks would."""
         self.sync(connection, target, record_path, run)
         if record_path.exists():
             known = record.read(record_path, connection, target)

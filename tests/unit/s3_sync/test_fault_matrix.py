@@ -1,52 +1,64 @@
-"""Every S3 operation that the project uses meets every fault; none makes `latest.json` name what is not there."""
+"""Every S3 operation that the project uses meets every fault; none makes `latest.json` name what is not there.
+
+By default each pair of operation and fault is tried at one of the operation's requests; with FAULTS=all (`make faults`)
+at its first, its middle and its last.
+"""
 
 from __future__ import annotations
 
 import os
 import random
-import threading
-import time
+import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
-from s3_sync import connection as connections
-from s3_sync import listing, preflight, transfer
+from s3_sync import asking, connection, listing, transfer
 from s3_sync.connection import S3Connection, connect
 from s3_sync.errors import S3SyncError
+from s3_sync.preflight import check_destination
 from tests.s3_client import client
 from tests.unit.s3_sync import proxy
-from tests.unit.s3_sync.delivery import Bucket, Delivery
 from tests.unit.s3_sync.conftest import airflow_connection
+from tests.unit.s3_sync.delivery import Bucket, Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from local.seaweed import S3Server
+    from s3_sync.target import S3Target
+
+    Choose = Callable[[str, int], str | None]
 
 BUCKET = "versions.example.com"
+ALL = os.environ.get("FAULTS") == "all"
 PAGE = 4
-WORKERS = 6
+LANES = 6
+TRIES = 4  # of a task of the DAG that touches the network
+# Far more than the retries' own limits add up to, as they are set here: it only keeps a hanging test from hanging.
+WATCHDOG_S = 300
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_and_quick() -> Iterator[None]:
-    """Small pages, parts and ranges; short waits."""
+    """Small parts and ranges, short waits."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connections, "REQUEST_TIMEOUT_S", 1.5)
-        patch.setattr(connections, "RETRY_TIMEOUT_S", 10)
-        patch.setattr(preflight, "READ_TIMEOUT_S", 1.5)
+        patch.setattr(connection, "REQUEST_TIMEOUT_S", 2)
+        patch.setattr(connection, "RETRY_TIMEOUT_S", 20)
+        patch.setattr(connection, "FIRST_BACKOFF_S", 0.01)
+        patch.setattr(connection, "MAX_BACKOFF_S", 0.2)
+        patch.setattr(asking, "PAUSE_S", 0.005)
         patch.setattr(listing, "KEYS_A_RANGE", 8)
         patch.setattr(transfer, "MULTIPART_ABOVE", 1 << 20)
         patch.setattr(transfer, "PART", 5 << 20)
-        patch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.02)
+        patch.setattr(ExponentialBackoff, "delay_amount", lambda backoff, context: 0.01)
         yield
 
 
@@ -60,13 +72,14 @@ class Lane:
 
 @dataclass(frozen=True)
 class Lanes:
-    """Several of them, each used by one thread at a time."""
+    """Several of them, each used by one test thread at a time, and how often a run without faults asks for what."""
 
     bucket: Bucket
     delivery: Delivery
     folder: Path
     free: SimpleQueue[Lane]
-    seen: Counter[str]
+    of_preflight: Counter[str]
+    of_delivery: Counter[str]
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:
@@ -74,96 +87,206 @@ class Lanes:
         try:
             yield lane
         finally:
+            lane.proxy.begin(never)
             self.free.put(lane)
 
 
 @pytest.fixture(scope="module")
 def lanes(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes]:
     folder = tmp_path_factory.mktemp("lanes")
-    free: SimpleQueue[Lane] = SimpleQueue()
+    admin = client(server, server.admin)
+    admin.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        for number in range(WORKERS):
+        patch.setenv("AIRFLOW_CONN_DIRECT", airflow_connection(server, server.endpoint))
+        bucket = Bucket(connect(BUCKET, aws_conn_id="direct"), admin)
+        lanes = Lanes(bucket, Delivery.drawn(folder), folder, SimpleQueue(), Counter(), Counter())
+        for number in range(LANES):
             running = stack.enter_context(proxy.running(server))
             patch.setenv(f"AIRFLOW_CONN_LANE{number}", airflow_connection(server, running.endpoint))
-            free.put(Lane(running, connect(BUCKET, aws_conn_id=f"lane{number}")))
-        patch.setenv("AIRFLOW_CONN_DIRECT", airflow_connection(server, server.endpoint))
-        admin = client(server, server.admin)
-        admin.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        bucket = Bucket(connect(BUCKET, aws_conn_id="direct"), admin)
-        delivery = Delivery.drawn(folder)
-        lanes = Lanes(bucket, delivery, folder, free, Counter())
+            lanes.free.put(Lane(running, with_kept_clients(connect(BUCKET, aws_conn_id=f"lane{number}"))))
         with lanes.lane() as lane:
-            lane.proxy.begin(never, page_size=PAGE)
             target = bucket.with_old()
-            delivery.run(lane.connection, target, folder / "record.parquet")
-            lanes.seen.update(lane.proxy.seen)
-            assert not bucket.wrongs(target, ended_well=True)
+            for seen, run in (
+                (lanes.of_preflight, lambda: check_destination(lane.connection, target)),
+                (lanes.of_delivery, lambda: lanes.delivery.run(lane.connection, target, folder / "record.parquet")),
+            ):
+                lane.proxy.begin(never, page_size=PAGE)
+                run()
+                seen.update(lane.proxy.seen)
+        assert not bucket.wrongs(target, ended_well=True)
         yield lanes
+
+
+def with_kept_clients(made: S3Connection) -> S3Connection:
+    """Return the connection, which makes each kind of client once: that takes longer than all that is tested here."""
+    kept: dict[tuple[Any, ...], Any] = {}
+
+    def new_client(config: Any) -> Any:
+        kind = (config.signature_version, config.read_timeout)
+        return kept.setdefault(kind, None) or kept.update({kind: made.new_client(config)}) or kept[kind]
+
+    return replace(made, new_client=new_client)
 
 
 def never(operation: str, number: int) -> None:
     """No fault."""
 
 
+def at(operation: str, number: int, fault: str) -> Choose:
+    return lambda other, count: fault if (other, count) == (operation, number) else None
+
+
+def often(part: float, seed: str) -> Choose:
+    """Choose a fault that the operation can meet for a ``part`` of all requests."""
+
+    def choose(operation: str, number: int) -> str | None:
+        drawn = random.Random(f"{seed} {operation} {number}")
+        possible = [fault for fault in proxy.FAULTS if proxy.can_meet(fault, operation)]
+        return drawn.choice(possible) if drawn.random() < part else None
+
+    return choose
+
+
 @dataclass
 class Outcome:
+    """What became of a cell."""
+
     name: str
-    error: BaseException | None = None
+    error: Exception | None = None
+    tries: int = 1
     wrongs: list[str] = field(default_factory=list)
-    seconds: float = 0.0
 
 
-def delivered(lanes: Lanes, name: str, choose: Callable[[str, int], str | None], **how: bool) -> Outcome:
-    """Run one delivery with faults, look what it left, and if it failed run it again without."""
-    target = lanes.bucket.with_old()
-    outcome = Outcome(name)
+def preflighted(lanes: Lanes, name: str, choose: Choose) -> Outcome:
+    """Run preflight with faults: it may refuse, with a clear error, and nothing must be changed."""
+    outcome, target = Outcome(name), lanes.bucket.with_old()
+    with lanes.lane() as lane:
+        lane.proxy.begin(choose, page_size=PAGE)
+        try:
+            check_destination(lane.connection, target)
+        except Exception as error:  # noqa: BLE001 which errors come is what is tested
+            outcome.error = error
+        outcome.wrongs += unclear(outcome.error) + missed(lane)
+        lane.proxy.begin(never)
+        check_destination(lane.connection, target)
+    if lanes.bucket.published(target) != "old":
+        outcome.wrongs.append("latest.json is another")
+    return outcome
+
+
+def delivered(lanes: Lanes, name: str, choose: Choose, *, tries: int = 1, opaque_etags: bool = False) -> Outcome:
+    """Run a delivery with faults, look what it left, and if it failed run it again without any."""
+    outcome, target = Outcome(name), lanes.bucket.with_old()
     kept = lanes.folder / f"{target.prefix.partition('/')[0]}.parquet"
     with lanes.lane() as lane:
-        begun = time.monotonic()
-        lane.proxy.begin(choose, page_size=PAGE, **how)
-        try:
-            lanes.delivery.run(lane.connection, target, kept)
-        except Exception as error:  # noqa: BLE001 which errors may come is what is tested
-            outcome.error = error
-        outcome.seconds = time.monotonic() - begun
-        if not how and not lane.proxy.spoilt:
-            outcome.wrongs.append("the fault was never met")
-        outcome.wrongs += lanes.bucket.wrongs(target, ended_well=outcome.error is None)
+        lane.proxy.begin(choose, page_size=PAGE, opaque_etags=opaque_etags)
+        for outcome.tries in range(1, tries + 1):
+            outcome.error = attempt(lanes, lane, target, kept)
+            outcome.wrongs += unclear(outcome.error)
+            outcome.wrongs += lanes.bucket.wrongs(target, ended_well=outcome.error is None)
+            if not outcome.error:
+                break
+        if choose is not never:
+            outcome.wrongs += missed(lane)
         if outcome.error:
-            if not isinstance(outcome.error, S3SyncError):
-                outcome.wrongs.append(f"no clear error: {outcome.error!r}")
-            lane.proxy.begin(never, page_size=PAGE)
-            try:
-                lanes.delivery.run(lane.connection, target, kept, run="two")
-            except Exception as error:
-                outcome.wrongs.append(f"run again: {error!r}")
+            lane.proxy.begin(never, page_size=PAGE, opaque_etags=opaque_etags)
+            if again := attempt(lanes, lane, target, kept):
+                outcome.wrongs.append(f"run again: {again!r}")
             outcome.wrongs += [f"run again: {wrong}" for wrong in lanes.bucket.wrongs(target, ended_well=True)]
     return outcome
 
 
+def attempt(lanes: Lanes, lane: Lane, target: S3Target, kept: Path) -> Exception | None:
+    try:
+        lanes.delivery.run(lane.connection, target, kept)
+    except Exception as error:  # noqa: BLE001 which errors come is what is tested
+        return error
+    return None
+
+
+def unclear(error: Exception | None) -> list[str]:
+    return [] if error is None or isinstance(error, S3SyncError) else [f"no clear error: {error!r}"]
+
+
+def missed(lane: Lane) -> list[str]:
+    return [] if lane.proxy.spoilt else ["the fault was never met"]
+
+
 def cells(seen: Counter[str], fault: str) -> list[tuple[str, int]]:
-    """Return the operations that can meet ``fault``, with the first, middle and last of their requests."""
-    return [
-        (operation, number)
-        for operation, count in sorted(seen.items())
-        if proxy.can_meet(fault, operation)
-        for number in sorted({0, count // 2, count - 1})
-    ]
+    """Return the operations that can meet ``fault``, with the first, middle and last of their requests, or one."""
+    found = []
+    for operation, count in sorted(seen.items()):
+        if proxy.can_meet(fault, operation):
+            places = sorted({0, count // 2, count - 1})
+            one = places[zlib.crc32(f"{operation} {fault}".encode()) % len(places)]
+            found += [(operation, number) for number in (places if ALL else [one])]
+    return found
 
 
-def at(operation: str, number: int, fault: str) -> Callable[[str, int], str | None]:
-    return lambda op, n: fault if (op, n) == (operation, number) else None
+def at_once(jobs: list[Callable[[], Outcome]]) -> list[Outcome]:
+    with ThreadPoolExecutor(LANES) as pool:
+        return [job.result(WATCHDOG_S) for job in [pool.submit(job) for job in jobs]]
+
+
+def check(outcomes: list[Outcome]) -> None:
+    """Fail with all that is wrong; tell what was right at once (`pytest -rP` shows it)."""
+    right = sum(not one.error for one in outcomes)
+    print(f"{len(outcomes)} cells, {right} right at once")
+    print("\n".join(f"{one.name}: {one.error}" for one in outcomes if one.error))
+    assert outcomes
+    assert not [(one.name, one.wrongs) for one in outcomes if one.wrongs]
 
 
 @pytest.mark.parametrize("fault", proxy.FAULTS)
-def test_one_fault(lanes: Lanes, fault: str) -> None:
-    todo = cells(lanes.seen, fault)
-    with ThreadPoolExecutor(WORKERS) as pool:
-        jobs = [pool.submit(delivered, lanes, f"{fault} at {op} {n}", at(op, n, fault)) for op, n in todo]
-        outcomes = [job.result() for job in jobs]
-    for one in outcomes:
-        if one.error or one.wrongs:
-            print(f"{one.name} [{one.seconds:.1f}s]: {one.error!r:.300} {one.wrongs}")
-    print(f"{fault}: {len(outcomes)} cells, {sum(not one.error for one in outcomes)} right at once")
-    assert not [(one.name, one.wrongs) for one in outcomes if one.wrongs]
+def test_a_fault_at_each_operation_of_a_delivery(lanes: Lanes, fault: str) -> None:
+    check(
+        at_once(
+            [
+                lambda op=op, n=n: delivered(lanes, f"{fault} at {op} {n}", at(op, n, fault))
+                for op, n in cells(lanes.of_delivery, fault)
+            ]
+        )
+    )
+
+
+def test_each_fault_at_each_operation_of_preflight(lanes: Lanes) -> None:
+    check(
+        at_once(
+            [
+                lambda op=op, n=n, fault=fault: preflighted(lanes, f"{fault} at {op} {n}", at(op, n, fault))
+                for fault in proxy.FAULTS
+                for op, n in cells(lanes.of_preflight, fault)
+            ]
+        )
+    )
+
+
+def test_where_etags_are_no_md5_as_with_kms(lanes: Lanes) -> None:
+    outcomes = [delivered(lanes, "opaque", never, opaque_etags=True)]
+    outcomes += at_once([lambda: delivered(lanes, "opaque", often(0.1, "opaque"), tries=TRIES, opaque_etags=True)])
+    check(outcomes)
+    assert not any(one.error for one in outcomes)
+
+
+def test_three_requests_of_ten_fail_and_the_run_ends_right(lanes: Lanes) -> None:
+    outcomes = at_once(
+        [
+            lambda seed=seed: delivered(lanes, f"seed {seed}", often(0.3, str(seed)), tries=TRIES)
+            for seed in range(100 if ALL else 6)
+        ]
+    )
+    print("tries:", sorted(Counter(one.tries for one in outcomes).items()))
+    check(outcomes)
+    assert not any(one.error for one in outcomes)
+
+
+def test_eight_of_ten_fail_and_nothing_is_published(lanes: Lanes) -> None:
+    outcomes = at_once(
+        [
+            lambda seed=seed: delivered(lanes, f"seed {seed}", often(0.8, str(seed)), tries=TRIES)
+            for seed in range(30 if ALL else 4)
+        ]
+    )
+    check(outcomes)
+    assert all(one.error for one in outcomes)
