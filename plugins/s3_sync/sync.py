@@ -136,9 +136,8 @@ def sync(
         )
     finally:
         watch.keep()
-        if to_upload.num_rows:
-            check()
-            abort_unfinished(connection, target)
+    check()
+    abort_unfinished(connection, target)
     deleted = delete_keys(connection, target, todo.delete["key"], check=check)
     return SyncResult(
         listed=todo.listed,

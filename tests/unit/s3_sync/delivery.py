@@ -153,7 +153,9 @@ class Bucket:
         named = json.loads(beside[POINTER])["release"] if POINTER in beside else None
         wrong = []
         if named and there != RELEASES[named]:
-            differing = {key for key in there.keys() | RELEASES[named].keys() if there.get(key) != RELEASES[named].get(key)}
+            differing = {
+                key for key in there.keys() | RELEASES[named].keys() if there.get(key) != RELEASES[named].get(key)
+            }
             wrong.append(f"latest.json names {named}, but these differ: {sorted(differing)}")
         if named == "new" and {key: beside.get(f"new/{key}") for key in FILES} != FILES:
             wrong.append("latest.json names a release whose own files are not there")

@@ -63,7 +63,7 @@ ENTRY = {
 }
 
 ERROR = "<Error><Code>{0}</Code><Message>spoiled on purpose</Message></Error>"
-ETAG = re.compile(rb"(?<![0-9a-f])([0-9a-f]{32})(?=(-\d+)?(?:\"|&#34;|&quot;|<))")
+ETAG = re.compile(rb"(?<=<ETag>)((?:\"|&#34;|&quot;)?)([0-9a-f]{32})")
 STALL_S = 60.0
 
 FAULTS = (
@@ -279,7 +279,9 @@ class _Handler(BaseHTTPRequestHandler):
                 answer = self.forward(request)
                 entries = re.findall(b"(?s)" + ENTRY[operation], answer.body)
                 shuffled = iter(drawn.sample(entries, len(entries)))
-                self.say(replace(answer, body=re.sub(b"(?s)" + ENTRY[operation], lambda _: next(shuffled), answer.body)))
+                self.say(
+                    replace(answer, body=re.sub(b"(?s)" + ENTRY[operation], lambda _: next(shuffled), answer.body))
+                )
             case None:
                 self.say(self.forward(request))
             case _:
@@ -401,7 +403,7 @@ def with_true_etags(request: Request) -> Request:
 
 
 def _backwards(found: re.Match[bytes]) -> bytes:
-    return found[1][::-1]
+    return found[1] + found[2][::-1]
 
 
 def _reversed(etag: str) -> str:
