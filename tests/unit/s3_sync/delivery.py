@@ -1,4 +1,4 @@
-"""A small release on its way into a bucket, step by step as the DAG takes it, and what must be true of the bucket then."""
+"""A small release on its way into a bucket, as the DAG takes it there, and what must be true of the bucket then."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NEW = {
 }
 OLD = {
     **SAME,
-    **{key: b"other" for key in BACK},
+    **dict.fromkeys(BACK, b"other"),
     **{f"{folder}/changed.jpg": b"old " + folder.encode() for folder in FOLDERS},
     **{f"{folder}/gone.jpg": b"gone" for folder in FOLDERS[1:4]},
 }
@@ -123,15 +123,14 @@ class Bucket:
     def with_old(self) -> S3Target:
         """Return a new destination that holds the release ``old``, published, and earlier versions of some keys."""
         target = S3Target.parse(f"s3://{self.direct.bucket}/{uuid.uuid4().hex}/set/")
-        pointer = {f"../set.releases/{POINTER}": json.dumps({"release": "old"}).encode()}
         self._put(target, BACK)
-        self._put(target, {**OLD, **pointer})
+        self._put(target, OLD)
+        self._put(target.sibling(".releases"), {POINTER: json.dumps({"release": "old"}).encode()})
         return target
 
     def _put(self, target: S3Target, files: Mapping[str, bytes]) -> None:
         def put(key: str) -> None:
-            full = target.prefix.replace("set/", "") + key.removeprefix("../") if key[:2] == ".." else target.key(key)
-            self.admin.put_object(Bucket=target.bucket, Key=full, Body=files[key])
+            self.admin.put_object(Bucket=target.bucket, Key=target.key(key), Body=files[key])
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(put, files))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from local.seaweed import S3Server
 
-Choose = "Callable[[str, int], str | None]"
+    Choose = Callable[[str, int], str | None]
 
 LISTS = ("ListObjectsV2", "ListObjectVersions", "ListMultipartUploads")
 # What is said of a whole bucket, by the query that names it.
@@ -113,7 +113,7 @@ class Proxy:
 
     endpoint: str
     server: S3Server
-    choose: Choose = lambda operation, number: None
+    choose: Choose = lambda _operation, _number: None
     page_size: int | None = None
     opaque_etags: bool = False
     seed: int = 0
@@ -215,7 +215,7 @@ class _Listener(ThreadingHTTPServer):
     request_queue_size = 256
     proxy: Proxy
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, _request: object, _client_address: object) -> None:
         error = sys.exception()
         if not isinstance(error, OSError):  # a client that goes away is no fault of the proxy's
             self.proxy.errors.append(repr(error))
@@ -245,12 +245,10 @@ class _Handler(BaseHTTPRequestHandler):
         proxy, operation = self.server.proxy, request.operation
         fault, drawn = proxy.fault(operation)
         match fault:
-            case "500 InternalError" | "503 SlowDown":
-                status, _, code = fault.partition(" ")
-                self.say(Answer(int(status), code, (), ERROR.format(code).encode()))
-            case "200 with an error":
-                headers = (("Content-Type", "application/xml"),)
-                self.say(Answer(200, "OK", headers, ERROR.format("InternalError").encode()))
+            case None:
+                self.say(self.forward(request))
+            case "500 InternalError" | "503 SlowDown" | "200 with an error":
+                self.say(made_up(fault))
             case "reset before":
                 self.reset()
             case "reset after":
@@ -266,26 +264,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case "byte of the request":
                 self.say(self.forward(replace(request, body=flipped(request.body, drawn))))
-            case "byte of the answer":
-                answer = self.forward(request)
-                self.say(replace(answer, body=flipped(answer.body, drawn)))
             case "key refused":
                 self.say(self.forward_but_one_key(request))
-            case "page dropped":
-                answer = self.forward(request)
-                kept = re.sub(b"(?s)" + ENTRY[operation], b"", answer.body)
-                self.say(replace(answer, body=re.sub(rb"<KeyCount>\d+<", b"<KeyCount>0<", kept)))
-            case "page in another order":
-                answer = self.forward(request)
-                entries = re.findall(b"(?s)" + ENTRY[operation], answer.body)
-                shuffled = iter(drawn.sample(entries, len(entries)))
-                self.say(
-                    replace(answer, body=re.sub(b"(?s)" + ENTRY[operation], lambda _: next(shuffled), answer.body))
-                )
-            case None:
-                self.say(self.forward(request))
             case _:
-                raise ValueError(fault)
+                answer = self.forward(request)
+                self.say(replace(answer, body=spoilt(answer.body, operation, fault, drawn)))
 
     def forward(self, request: Request) -> Answer:
         """Send the request to the server as it came, but for smaller pages and opaque ETags."""
@@ -368,6 +351,26 @@ class _Handler(BaseHTTPRequestHandler):
 class _Signer(S3SigV4Auth):
     def payload(self, request: AWSRequest) -> str:
         return sha256(request.data or b"").hexdigest()
+
+
+def made_up(fault: str) -> Answer:
+    """Return an answer that the server never gave."""
+    status, _, code = fault.partition(" ")
+    code = "InternalError" if status == "200" else code
+    return Answer(int(status), code, (("Content-Type", "application/xml"),), ERROR.format(code).encode())
+
+
+def spoilt(body: bytes, operation: str, fault: str, drawn: random.Random) -> bytes:
+    """Return what ``fault`` makes of the body of an answer."""
+    if fault == "byte of the answer":
+        return flipped(body, drawn)
+    entry = re.compile(ENTRY[operation], re.DOTALL)
+    if fault == "page dropped":
+        return re.sub(rb"<KeyCount>\d+<", b"<KeyCount>0<", entry.sub(b"", body))
+    assert fault == "page in another order"
+    found = entry.findall(body)
+    shuffled = iter(drawn.sample(found, len(found)))
+    return entry.sub(lambda _: next(shuffled), body)
 
 
 def flipped(content: bytes, drawn: random.Random) -> bytes:
