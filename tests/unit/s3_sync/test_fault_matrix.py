@@ -281,6 +281,28 @@ def test_each_fault_at_each_operation_of_preflight(lanes: Lanes) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("fault", "operation", "error"),
+    [
+        ("page dropped", "ListObjectsV2", "VerifyFailed"),
+        ("byte of the request", "PutObject", "UploadFailed"),
+        ("200 with an error", "PutObject latest.json", "UploadFailed"),
+        ("200 with an error", "ListObjectsV2", "DestinationNotReady"),
+        ("byte of the answer", "GetObject", "NoAnswer"),
+        ("key refused", "DeleteObjects", "DeleteFailed"),
+    ],
+)
+def test_a_fault_that_stays_ends_with_an_error_that_names_it(
+    lanes: Lanes, fault: str, operation: str, error: str
+) -> None:
+    """Of listings, every one but the first page: what a page hides is never taken for proven, nor for deleted."""
+    first = 1 if operation == "ListObjectsV2" else 0
+    choose = lambda other, number: fault if other == operation and number >= first else None  # noqa: E731
+    outcome = delivered(lanes, f"{fault} at each {operation}", choose)
+    check([outcome])
+    assert type(outcome.error).__name__ == error
+
+
 def test_where_etags_are_no_md5_as_with_kms(lanes: Lanes) -> None:
     outcomes = [delivered(lanes, "opaque", never, opaque_etags=True)]
     outcomes += at_once([lambda: delivered(lanes, "opaque", often(0.1, "opaque"), tries=TRIES, opaque_etags=True)])

@@ -197,6 +197,20 @@ def test_a_large_file_that_changed_never_becomes_visible(
     assert not admin.list_multipart_uploads(Bucket=target.bucket, Prefix=target.prefix).get("Uploads")
 
 
+def test_uploads_that_broke_off_below_the_prefix_are_aborted_and_no_other(
+    server: S3Server, admin: Any, target: S3Target, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = target.sibling("2").key("x.bin")
+    for key in [beside, *[target.key("weights.bin")] * 5, target.key("gone/0.bin")]:
+        admin.create_multipart_upload(Bucket=target.bucket, Key=key)
+    with proxy.running(server) as paging:
+        paging.begin(paging.choose, page_size=2)
+        monkeypatch.setenv("AIRFLOW_CONN_PAGING", airflow_connection(server, paging.endpoint))
+        sync(connect(target.bucket, aws_conn_id="paging"), target, source=source)
+    uploads = admin.list_multipart_uploads(Bucket=target.bucket, Prefix=target.prefix.removesuffix("set/"))["Uploads"]
+    assert [upload["Key"] for upload in uploads] == [beside]
+
+
 def test_a_record_of_another_destination_proves_nothing_here(
     connection: S3Connection, target: S3Target, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from local import seaweed
 from s3_sync.connection import S3Connection, connect
 from s3_sync.errors import DestinationNotReady, InvalidOption
 from s3_sync.preflight import check_destination
 from s3_sync.sync import sync
 from s3_sync.target import S3Target
+from tests.unit.s3_sync import proxy
+from tests.unit.s3_sync.conftest import airflow_connection
 
 ACTIONS = {"s3:GetObject": "be read", "s3:ListBucket": "be listed"}
 
@@ -34,6 +37,21 @@ def test_a_bucket_that_anybody_may_read_or_list_is_refused(
         admin.delete_bucket_policy(Bucket=target.bucket)
     left = admin.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix.removesuffix("/"))
     assert left.get("KeyCount", 0) == 0
+
+
+@pytest.mark.usefixtures("connection")
+def test_a_stranger_who_gets_no_answer_is_not_taken_for_one_who_was_refused(
+    server: seaweed.S3Server, target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(operation: str, number: int) -> str | None:
+        return "500 InternalError" if (operation, number > 0) == ("ListObjectsV2", True) else None
+
+    with proxy.running(server) as spoiling:
+        spoiling.begin(choose)  # all listings but the first, which is ours
+        monkeypatch.setenv("AIRFLOW_CONN_SPOILT", airflow_connection(server, spoiling.endpoint))
+        with pytest.raises(DestinationNotReady, match=r"cannot be reached \(.*InternalError"):
+            check_destination(connect(target.bucket, aws_conn_id="spoilt"), target)
+        assert spoiling.seen["DeleteObject probe"] == 1
 
 
 @pytest.mark.usefixtures("connection")
