@@ -121,10 +121,15 @@ class Bucket:
     admin: Any
 
     def with_old(self) -> S3Target:
-        """Return a new destination that holds the release ``old``, published, and earlier versions of some keys."""
+        """Return a new destination that holds the release ``old``, published.
+
+        There are earlier versions of some keys too, and uploads in parts that a killed sync left.
+        """
         target = S3Target.parse(f"s3://{self.direct.bucket}/{uuid.uuid4().hex}/set/")
         self._put(target, BACK)
         self._put(target, OLD)
+        for key in ("ann/left.bin", "bob/weights.bin", "eve/left.bin"):
+            self.admin.create_multipart_upload(Bucket=target.bucket, Key=target.key(key))
         self._put(target.sibling(".releases"), {POINTER: json.dumps({"release": "old"}).encode()})
         return target
 
