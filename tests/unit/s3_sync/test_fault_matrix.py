@@ -1,7 +1,7 @@
 """Every S3 operation that the project uses meets every fault; none makes `latest.json` name what is not there.
 
-By default each pair of operation and fault is tried at one of the operation's requests; with FAULTS=all (`make faults`)
-at its first, its middle and its last.
+With FAULTS=all (`make faults`) every pair of operation and fault is tried, at the operation's first, middle and last
+request; by default about 150 of these 370 cells.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from s3_sync import asking, connection, listing, transfer
 from s3_sync.connection import S3Connection, connect
 from s3_sync.errors import S3SyncError
 from s3_sync.preflight import check_destination
+from s3_sync.publish import POINTER
 from tests.s3_client import client
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BUCKET = "versions.example.com"
+NO_ANSWER = ("500 InternalError", "503 SlowDown", "reset before", "reset after", "stall", "answer cut off")
 ALL = os.environ.get("FAULTS") == "all"
 PAGE = 4
 LANES = 6
@@ -176,8 +178,8 @@ class Outcome:
 
 
 def preflighted(lanes: Lanes, name: str, choose: Choose) -> Outcome:
-    """Run preflight with faults: it may refuse, with a clear error, and nothing must be changed."""
-    outcome, target = Outcome(name), lanes.bucket.with_old()
+    """Run preflight with faults: it may refuse, with a clear error, and leaves no more than its probe behind."""
+    outcome, target = Outcome(name), lanes.bucket.with_pointer()
     with lanes.lane() as lane:
         lane.proxy.begin(choose, page_size=PAGE)
         try:
@@ -185,10 +187,9 @@ def preflighted(lanes: Lanes, name: str, choose: Choose) -> Outcome:
         except Exception as error:  # noqa: BLE001 which errors come is what is tested
             outcome.error = error
         outcome.wrongs += unclear(outcome.error) + missed(lane)
-        lane.proxy.begin(never)
-        check_destination(lane.connection, target)
-    if lanes.bucket.published(target) != "old":
-        outcome.wrongs.append("latest.json is another")
+    left = {"": lanes.bucket.holds(target), ".releases": lanes.bucket.holds(target.sibling(".releases"))}
+    if not outcome.error and left != {"": {}, ".releases": {POINTER: b'{"release": "old"}'}}:
+        outcome.wrongs.append(f"it left {left}")
     return outcome
 
 
@@ -201,7 +202,7 @@ def delivered(
     opaque_etags: bool = False,
     again: Lanes | None = None,
 ) -> Outcome:
-    """Run a delivery with faults, look what it left, and if it failed run it again without any (in lanes ``again``)."""
+    """Run a delivery with faults, look what it left, and if something is left to do run it ``again`` without any."""
     outcome, target = Outcome(name), lanes.bucket.with_old()
     kept = lanes.folder / f"{target.prefix.partition('/')[0]}.parquet"
     with lanes.lane() as lane:
@@ -209,12 +210,13 @@ def delivered(
         for outcome.tries in range(1, tries + 1):
             outcome.error = attempt(lanes, lane, target, kept)
             outcome.wrongs += unclear(outcome.error)
-            outcome.wrongs += lanes.bucket.wrongs(target, ended_well=outcome.error is None)
+            hidden = lane.proxy.spoilt["ListMultipartUploads", "page dropped"] > 0
+            outcome.wrongs += lanes.bucket.wrongs(target, ended_well=not outcome.error, uploads_shown=not hidden)
             if not outcome.error:
                 break
         if choose is not never:
             outcome.wrongs += missed(lane)
-    if outcome.error:
+    if outcome.error or hidden:
         with (again or lanes).lane() as lane:
             lane.proxy.begin(never, page_size=PAGE, opaque_etags=opaque_etags)
             if error := attempt(lanes, lane, target, kept):
@@ -240,13 +242,17 @@ def missed(lane: Lane) -> list[str]:
 
 
 def cells(seen: Counter[str], fault: str) -> list[tuple[str, int]]:
-    """Return the operations that can meet ``fault``, with the first, middle and last of their requests, or one."""
+    """Return the operations that can meet ``fault``, with the first, middle and last of their requests.
+
+    Without ALL it is one of these, and of the faults that leave a request without any answer half.
+    """
     found = []
     for operation, count in sorted(seen.items()):
         if proxy.can_meet(fault, operation):
             places = sorted({0, count // 2, count - 1})
-            one = places[zlib.crc32(f"{operation} {fault}".encode()) % len(places)]
-            found += [(operation, number) for number in (places if ALL else [one])]
+            drawn = zlib.crc32(f"{operation} {fault}".encode())
+            some = [] if fault in NO_ANSWER and drawn % 2 else [places[drawn // 2 % len(places)]]
+            found += [(operation, number) for number in (places if ALL else some)]
     return found
 
 
@@ -323,7 +329,7 @@ def test_three_requests_of_ten_fail_and_the_run_ends_right(lanes: Lanes) -> None
     outcomes = at_once(
         [
             lambda seed=seed: delivered(lanes, f"seed {seed}", often(0.3, str(seed)), tries=TRIES)
-            for seed in range(100 if ALL else 6)
+            for seed in range(100 if ALL else 3)
         ]
     )
     log.info("tries: %s", sorted(Counter(one.tries for one in outcomes).items()))
