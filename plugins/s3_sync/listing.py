@@ -103,21 +103,11 @@ def list_raw(connection: S3Connection, target: S3Target, bounds: Sequence[str] =
 
     Raises DestinationNotReady when S3 refuses to list, or what it answers is, again and again, no listing.
     """
-    client = connection.new_client(Config())
-    client.meta.events.register("before-parse.s3.ListObjectsV2", _take_contents, unique_id=BODY)
+    client = raw_client(connection)
     start = len(target.prefix)
 
-    def page(**where: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = client.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix, **where)
-        rows = _rows(answer[BODY], start)
-        if answer.get("KeyCount", rows.num_rows) != rows.num_rows:
-            raise Damaged(f"a page of {answer['KeyCount']} keys holds {rows.num_rows}")
-        return {**answer, ROWS: rows}
-
     def exact(after: str | None) -> Iterator[pa.RecordBatch]:
-        later = {} if after is None else {"StartAfter": target.key(after)}
-        following = {"NextContinuationToken": "ContinuationToken"}
-        return (one[ROWS] for one in pages(target.uri, page, following, **later))
+        return raw_pages(client, target, after, lambda body: _rows(body, start))
 
     def whole() -> pa.Table:
         table = _in_ranges(exact, bounds)
@@ -136,6 +126,33 @@ def _not_listed(connection: S3Connection, target: S3Target, error: Exception) ->
         f"{target.uri} cannot be listed ({cause(error)}): check the bucket, the endpoint {connection.endpoint} and"
         " that the connection's credentials may list it (s3:ListBucket)"
     )
+
+
+def raw_client(connection: S3Connection) -> Any:
+    """Return a client whose pages of a listing are left as they came, for `raw_pages`."""
+    client = connection.new_client(Config())
+    client.meta.events.register("before-parse.s3.ListObjectsV2", _take_contents, unique_id=BODY)
+    return client
+
+
+def raw_pages(
+    client: Any, target: S3Target, after: str | None, read: Callable[[bytes], pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """Yield what ``read`` makes of the XML of each page of a listing of ``target``, from behind the key ``after`` on.
+
+    A page that cannot be read, or does not hold as many keys as it says, is asked for again. Raises NoAnswer.
+    """
+
+    def page(**where: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = client.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix, **where)
+        rows = read(answer[BODY])
+        if answer.get("KeyCount", rows.num_rows) != rows.num_rows:
+            raise Damaged(f"a page of {answer['KeyCount']} keys holds {rows.num_rows}")
+        return {**answer, ROWS: rows}
+
+    later = {} if after is None else {"StartAfter": target.key(after)}
+    for one in pages(target.uri, page, {"NextContinuationToken": "ContinuationToken"}, **later):
+        yield one[ROWS]
 
 
 class _Doubtful(Exception):  # noqa: N818 it says what was found
@@ -166,7 +183,7 @@ def _range(
     batches: list[pa.RecordBatch] = []
     last = after
     for page in pages(after):
-        if (after, until) != (None, None) and not _is_ordered(page["key"], last):
+        if (after, until) != (None, None) and not is_ordered(page["key"], last):
             raise _Unordered
         batches.append(page if until is None else page.filter(pc.less_equal(page["key"], until)))
         if batches[-1].num_rows < page.num_rows:
@@ -175,7 +192,7 @@ def _range(
     return batches
 
 
-def _is_ordered(keys: pa.Array, last: str | None) -> bool:
+def is_ordered(keys: pa.Array, last: str | None) -> bool:
     """Whether keys go on from ``last`` in the order of their bytes, or of the bytes folder by folder."""
     both = keys if last is None else pa.concat_arrays([pa.array([last], pa.string()), keys])
     by_folder = pc.replace_substring(both, "/", "\0")

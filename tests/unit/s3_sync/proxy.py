@@ -44,6 +44,7 @@ OF_A_BUCKET = {
     ("GET", "versions"): "ListObjectVersions",
     ("GET", "uploads"): "ListMultipartUploads",
     ("GET", "versioning"): "GetBucketVersioning",
+    ("GET", "policy"): "GetBucketPolicy",
     ("GET", "policyStatus"): "GetBucketPolicyStatus",
     ("GET", "acl"): "GetBucketAcl",
     ("GET", "publicAccessBlock"): "GetPublicAccessBlock",
