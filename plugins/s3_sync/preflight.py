@@ -153,13 +153,13 @@ class _Check:
         if self.anonymous.get_object(**where)["Body"].read() != PROBE:
             raise Damaged("an object has other bytes than were written")
 
+    def _policy(self, **where: str) -> dict[str, Any]:
+        policy: dict[str, Any] = json.loads(self.client.get_bucket_policy(**where)["Policy"])
+        return policy
+
     def policy(self) -> None:
         status = self._readable("policy status", self.client.get_bucket_policy_status)
-        if (
-            status["PolicyStatus"].get("IsPublic")
-            if status
-            else _is_public(self._readable("policy", self.client.get_bucket_policy))
-        ):
+        if status["PolicyStatus"].get("IsPublic") if status else _is_public(self._readable("policy", self._policy)):
             raise self._not_ready("has a public policy", "remove the public statement from the bucket's policy")
         acl = self._readable("ACL", self.client.get_bucket_acl)
         grantees = {grant.get("Grantee", {}).get("URI") for grant in (acl or {}).get("Grants", ())}
@@ -205,9 +205,9 @@ def _region_remedy(region: str | None) -> str:
     return f"set region_name to {region or 'the region of the bucket'} in the extra of the connection"
 
 
-def _is_public(answer: dict[str, Any] | None) -> bool:
+def _is_public(policy: dict[str, Any] | None) -> bool:
     """Tell whether a policy allows anything to everybody, for a server that does not judge its policies itself."""
-    statements = json.loads(answer["Policy"]).get("Statement", []) if answer else []
+    statements = policy.get("Statement", []) if policy else []
     return any(
         one.get("Effect") == "Allow" and _is_everybody(one.get("Principal")) and not one.get("Condition")
         for one in (statements if isinstance(statements, list) else [statements])
