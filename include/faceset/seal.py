@@ -63,7 +63,7 @@ def _seal(mine: Attempt) -> Release:
     parts.check_noted(run)
     images = _settled(mine, building / release.LEDGER_FILE)
     if run.on_disk:
-        bring_to(mine, lambda shard: tables.read(images[shard]))
+        bring_to(mine, lambda shard: merge.read_sorted(images[shard]))
     digest = release.Digest()
     manifest = map(digest.add, merge.in_order(images, "key", MANIFEST.names))
     tables.write_all(manifest, MANIFEST, building / release.MANIFEST_FILE, within=mine.folder)
@@ -113,7 +113,7 @@ def _settled(mine: Attempt, path: Path) -> list[Path]:
             in_ledger.update(count_rows(rows))
             rows = kept(rows)
             found += rows.num_rows
-            images.append(merge.write_sorted(rows, "key", mine.folder / f"images-{shard:03d}.parquet"))
+            images.append(merge.write_sorted(rows, "key", mine.folder / f"images-{shard:03d}.arrow"))
         rejected = parts.rejected(run)
         add(sharded.NO_SHARD, rejected)
         in_ledger.update(count_rows(rejected))
@@ -129,7 +129,7 @@ def _settled(mine: Attempt, path: Path) -> list[Path]:
 
 def _classes(mine: Attempt, images: Path) -> Path:
     """A shard's identities with their number of images, in order, in a file."""
-    counted = tables.read(images, ["identity"]).group_by("identity").aggregate([([], "count_all")])
+    counted = merge.read_sorted(images, ["identity"]).group_by("identity").aggregate([([], "count_all")])
     counted = counted.rename_columns(["identity", "images"])
     return merge.write_sorted(counted, "identity", mine.folder / images.name.replace("images", "classes"))
 
