@@ -72,6 +72,10 @@ dags: $(STAMP) ## Tests of the DAGs as Airflow loads them
 system: $(STAMP) ## The real DAG, a real scheduler, a real S3 server
 	@$(BIN)/pytest tests/system
 
+.PHONY: faults
+faults: $(STAMP) ## Every S3 operation meets every fault, and 130 runs many of them: ten minutes
+	@FAULTS=all $(BIN)/pytest tests/unit/s3_sync/test_fault_matrix.py
+
 .PHONY: celery
 celery: $(STAMP) ## docker-compose.yaml as processes of this machine, two workers, one is killed (root; `make servers` first)
 	@$(BIN)/pytest tests/celery -rs

@@ -381,7 +381,7 @@ def verify() -> Iterator[Metadata]:
             proof = verify_prefix(connection, target, expected, read_record(run.sync_record(), connection, target))
             tables.write(proof.objects, folder / release.OBJECTS_FILE)
             check()
-            publish(connection, releases, folder, release.SEALED_FILES, pointer)
+            publish(connection, releases, folder, release.SEALED_FILES, pointer, check=check)
     except LeaseHeld as error:
         raise AirflowFailException(str(error)) from error
     yield Metadata(asset_of(run.dataset), extra={**pointer, "dataset": sealed.dataset, "destination": target.uri})

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 10
 REQUEST_TIMEOUT_S = 120
 MAX_ATTEMPTS = 10
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.2, 15.0
 # Below the five minutes for which credentials fetched just before must still be good.
 RETRY_TIMEOUT_S = 180
 
@@ -105,8 +106,8 @@ def connect(
             "max_retries": MAX_ATTEMPTS,
             "retry_timeout": timedelta(seconds=RETRY_TIMEOUT_S),
             "backoff": {
-                "init_backoff": timedelta(milliseconds=200),
-                "max_backoff": timedelta(seconds=15),
+                "init_backoff": timedelta(seconds=FIRST_BACKOFF_S),
+                "max_backoff": timedelta(seconds=MAX_BACKOFF_S),
                 "base": 2,
             },
         },

@@ -53,6 +53,10 @@ class LeaseLost(S3SyncError):
     """The destination is no longer this sync's to change."""
 
 
+class NoAnswer(S3SyncError):
+    """S3 answered, again and again, with something that cannot be read."""
+
+
 class UploadFailed(S3SyncError):
     """Some keys were not uploaded; ``failures`` maps each of them to its cause."""
 
@@ -91,10 +95,12 @@ class VerifyFailed(S3SyncError):
         differing: Sequence[str],
     ) -> None:
         self.missing, self.unexpected, self.differing = list(missing), list(unexpected), list(differing)
-        groups = {"missing": self.missing, "unexpected": self.unexpected, "differing": self.differing}
-        counts = ", ".join(f"{len(keys)} {name}" for name, keys in groups.items())
+        self.groups = {"missing": self.missing, "unexpected": self.unexpected, "differing": self.differing}
+        counts = ", ".join(f"{len(keys)} {name}" for name, keys in self.groups.items())
         examples = "\n".join(
-            f"{name}:\n{shortened((ascii(key) for key in keys), len(keys))}" for name, keys in groups.items() if keys
+            f"{name}:\n{shortened((ascii(key) for key in keys), len(keys))}"
+            for name, keys in self.groups.items()
+            if keys
         )
         super().__init__(f"{destination} is not as expected: {counts}. Run the sync again.\n{examples}")
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from s3_sync.asking import ATTEMPTS, ask
 from s3_sync.connection import REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S
-from s3_sync.errors import LeaseHeld, LeaseLost, cause
+from s3_sync.errors import LeaseHeld, LeaseLost, NoAnswer, cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,6 @@ TTL_S = 900.0
 RENEW_EVERY_S = 60.0
 # A request that has begun may still be tried again for so long: none begins when less is left.
 SPARE_S = REQUEST_TIMEOUT_S + RETRY_TIMEOUT_S
-ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class _Lease:
         while not over.wait(RENEW_EVERY_S) and not self.lost:
             try:
                 self.renew()
-            except (BotoCoreError, ClientError) as error:
+            except (BotoCoreError, ClientError, NoAnswer) as error:
                 log.warning("the lease of %s could not be renewed: %s", self.uri, cause(error))
 
     def renew(self) -> None:
@@ -141,8 +141,15 @@ class _Lease:
     def give_back(self) -> None:
         """Leave the lease to whoever comes; where S3 does not answer, it runs out."""
         try:
-            self._write(replace(self.mine, free=True), {"IfMatch": self.etag})
-        except (BotoCoreError, ClientError) as error:
+            for _ in range(ATTEMPTS):
+                if self._write(replace(self.mine, free=True), {"IfMatch": self.etag}):
+                    return
+                # Another's by now; or an own write's answer was lost, and with it the ETag.
+                found = self._read()
+                if not (found and found.claim == self.mine):
+                    return
+                self.etag = found.etag
+        except (BotoCoreError, ClientError, NoAnswer) as error:
             log.warning("the lease of %s could not be given back: %s", self.uri, cause(error))
 
     def _may_take(self, claim: Claim) -> bool:
@@ -150,26 +157,31 @@ class _Lease:
 
     def _read(self) -> _Found | None:
         try:
-            answer = self.client.get_object(**self.where)
-            content = answer["Body"].read()
+            return ask(f"the lease of {self.uri}", self._get)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return None
             raise
+
+    def _get(self) -> _Found:
+        answer = self.client.get_object(**self.where)
+        content = answer["Body"].read()
         now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
         return _Found(_parsed(content), answer["ETag"], (now - answer["LastModified"]).total_seconds())
 
     def _write(self, claim: Claim, condition: dict[str, Any]) -> bool:
         begun = time.monotonic()
+        body = json.dumps({**asdict(claim), "written": time.time()}).encode()
         try:
-            answer = self.client.put_object(
-                **self.where, Body=json.dumps({**asdict(claim), "written": time.time()}).encode(), **condition
+            etag = ask(
+                f"the lease of {self.uri}",
+                lambda: self.client.put_object(**self.where, Body=body, **condition)["ETag"],
             )
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] in {404, 409, 412}:
                 return False
             raise
-        self.etag, self.taken_s = answer["ETag"], begun
+        self.etag, self.taken_s = etag, begun
         return True
 
 

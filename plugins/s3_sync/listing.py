@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from itertools import pairwise
@@ -15,9 +16,11 @@ import obstore
 import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError, InvalidPathError
 
-from s3_sync.errors import DestinationNotReady, cause
+from s3_sync.asking import WITHIN_S, Damaged, ask, may_help, pages
+from s3_sync.errors import DestinationNotReady, NoAnswer, cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +32,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
 PAGE = 1000
-BODY = "s3_sync.body"
+BODY, ROWS = "s3_sync.body", "s3_sync.rows"
 MAX_RANGES = 8
 KEYS_A_RANGE = 20_000
 # Only such names are bounds of ranges: behind "/" in ASCII, so that it makes no difference whether a server compares
@@ -70,7 +73,7 @@ def list_prefix(connection: S3Connection, target: S3Target, bounds: Sequence[str
     """
     start = len(target.prefix)
 
-    def pages(after: str | None) -> Iterator[pa.RecordBatch]:
+    def plain(after: str | None) -> Iterator[pa.RecordBatch]:
         offset = None if after is None else target.key(after)
         for listed in obstore.list(connection.store, target.prefix, offset=offset, chunk_size=PAGE, return_arrow=True):
             rows = pa.record_batch(listed)
@@ -81,15 +84,16 @@ def list_prefix(connection: S3Connection, target: S3Target, bounds: Sequence[str
             etags = pc.utf8_trim(rows["e_tag"].cast(pa.string()), characters='"')
             yield pa.record_batch([keys, rows["size"].cast(pa.int64()), etags], schema=SCHEMA)
 
+    begun = time.monotonic()
     try:
-        table = _in_ranges(pages, bounds)
+        table = _in_ranges(plain, bounds)
     except (InvalidPathError, _Doubtful):
         return list_raw(connection, target, bounds)
     except (BaseError, OSError) as error:
-        raise DestinationNotReady(
-            f"{target.uri} cannot be listed ({cause(error)}): check the bucket, the endpoint {connection.endpoint} and"
-            " that the connection's credentials may list it (s3:ListBucket)"
-        ) from error
+        if may_help(error) and time.monotonic() - begun < WITHIN_S:
+            log.info("listing again, page by page: %s", cause(error))
+            return list_raw(connection, target, bounds)
+        raise _not_listed(connection, target, error) from error
     twice = pc.count_distinct(table["key"]).as_py() < table.num_rows
     return list_raw(connection, target, bounds) if twice else table
 
@@ -97,34 +101,58 @@ def list_prefix(connection: S3Connection, target: S3Target, bounds: Sequence[str
 def list_raw(connection: S3Connection, target: S3Target, bounds: Sequence[str] = ()) -> pa.Table:
     """Return the same as `list_prefix` with every key exactly as S3 has it.
 
-    Raises DestinationNotReady for an answer that is no listing.
+    Raises DestinationNotReady when S3 refuses to list, or what it answers is, again and again, no listing.
     """
     client = raw_client(connection)
+    start = len(target.prefix)
 
-    def pages(after: str | None) -> Iterator[pa.RecordBatch]:
-        for body in raw_pages(client, target, after):
-            yield _rows(body, len(target.prefix))
+    def exact(after: str | None) -> Iterator[pa.RecordBatch]:
+        return raw_pages(client, target, after, lambda body: _rows(body, start))
+
+    def whole() -> pa.Table:
+        table = _in_ranges(exact, bounds)
+        if pc.count_distinct(table["key"]).as_py() < table.num_rows:
+            raise Damaged("it lists a key twice")
+        return table
 
     try:
-        return _in_ranges(pages, bounds)
-    except ET.ParseError as error:
-        raise DestinationNotReady(
-            f"{target.uri}: the endpoint {connection.endpoint} answers with something that is no listing ({error})"
-        ) from error
+        return ask(target.uri, whole)
+    except (ClientError, NoAnswer) as error:
+        raise _not_listed(connection, target, error) from error
+
+
+def _not_listed(connection: S3Connection, target: S3Target, error: Exception) -> DestinationNotReady:
+    return DestinationNotReady(
+        f"{target.uri} cannot be listed ({cause(error)}): check the bucket, the endpoint {connection.endpoint} and"
+        " that the connection's credentials may list it (s3:ListBucket)"
+    )
 
 
 def raw_client(connection: S3Connection) -> Any:
     """Return a client whose pages of a listing are left as they came, for `raw_pages`."""
     client = connection.new_client(Config())
-    client.meta.events.register("before-parse.s3.ListObjectsV2", _take_contents)
+    client.meta.events.register("before-parse.s3.ListObjectsV2", _take_contents, unique_id=BODY)
     return client
 
 
-def raw_pages(client: Any, target: S3Target, after: str | None) -> Iterator[bytes]:
-    """Yield the XML of each page of a listing of ``target``, from behind the key ``after`` (relative) on."""
+def raw_pages(
+    client: Any, target: S3Target, after: str | None, read: Callable[[bytes], pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """Yield what ``read`` makes of the XML of each page of a listing of ``target``, from behind the key ``after`` on.
+
+    A page that cannot be read, or does not hold as many keys as it says, is asked for again. Raises NoAnswer.
+    """
+
+    def page(**where: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = client.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix, **where)
+        rows = read(answer[BODY])
+        if answer.get("KeyCount", rows.num_rows) != rows.num_rows:
+            raise Damaged(f"a page of {answer['KeyCount']} keys holds {rows.num_rows}")
+        return {**answer, ROWS: rows}
+
     later = {} if after is None else {"StartAfter": target.key(after)}
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=target.bucket, Prefix=target.prefix, **later):
-        yield page[BODY]
+    for one in pages(target.uri, page, {"NextContinuationToken": "ContinuationToken"}, **later):
+        yield one[ROWS]
 
 
 class _Doubtful(Exception):  # noqa: N818 it says what was found

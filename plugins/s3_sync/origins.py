@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError
 
 from s3_sync import objects
+from s3_sync.asking import ask
 from s3_sync.errors import InvalidObjects, InvalidOption
 from s3_sync.source import S3Source, read_object
 
@@ -143,11 +144,18 @@ def _copies_inside(connection: S3Connection, source: S3Source, path: str) -> boo
 
 
 def fetch(source: S3Source, item: Item) -> bytes:
-    """Return the bytes of one object, which are the expected ones. Raises ObjectChanged, obstore's errors otherwise."""
-    content = read_object(source.connection, source.target.key(item.file), item.origin_etag)
-    if content is None or hashlib.sha256(content).digest() != item.sha256:
-        raise ObjectChanged
-    return content
+    """Return the bytes of one object, which are the expected ones.
+
+    Other ones are read once more, since they may have been damaged on the way. Raises ObjectChanged, NoAnswer and
+    obstore's errors.
+    """
+    for _ in range(2):
+        content = ask(
+            source.uri, lambda: read_object(source.connection, source.target.key(item.file), item.origin_etag)
+        )
+        if content is not None and hashlib.sha256(content).digest() == item.sha256:
+            return content
+    raise ObjectChanged
 
 
 def copy(connection: S3Connection, target: S3Target, source: S3Source, item: Item, options: ObjectOptions) -> str:

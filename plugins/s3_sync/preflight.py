@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from s3_sync.errors import DestinationNotReady, cause
+from s3_sync.asking import Damaged, ask
+from s3_sync.errors import DestinationNotReady, NoAnswer, cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ READ_TIMEOUT_S = 3
 # No request starts later, so the whole ends within ten seconds.
 LAST_REQUEST_S = 10 - CONNECT_TIMEOUT_S - READ_TIMEOUT_S
 SIBLING = ".releases"
+PROBE = b"probe"
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, RequestTimeTooSkewed
 MAX_SKEW = timedelta(minutes=15)
 EVERYBODY = (
@@ -117,7 +119,7 @@ class _Check:
             self._ask(
                 self.client.put_object,
                 **where,
-                Body=b"probe",
+                Body=PROBE,
                 ChecksumAlgorithm="SHA256",
                 late=False,
                 **self.connection.encryption,
@@ -137,7 +139,7 @@ class _Check:
     def _refuses_strangers(self, where: dict[str, str]) -> None:
         for what, call, arguments in (
             ("be listed", self.anonymous.list_objects_v2, {"Prefix": self.target.prefix, "MaxKeys": 1}),
-            ("be read", self.anonymous.get_object, where),
+            ("be read", self._read_by_a_stranger, where),
         ):
             try:
                 self._ask(call, **arguments)
@@ -147,13 +149,17 @@ class _Check:
                 f"is public: it can {what} without credentials", "block public access to the bucket first"
             )
 
+    def _read_by_a_stranger(self, **where: str) -> None:
+        if self.anonymous.get_object(**where)["Body"].read() != PROBE:
+            raise Damaged("an object has other bytes than were written")
+
+    def _policy(self, **where: str) -> dict[str, Any]:
+        policy: dict[str, Any] = json.loads(self.client.get_bucket_policy(**where)["Policy"])
+        return policy
+
     def policy(self) -> None:
         status = self._readable("policy status", self.client.get_bucket_policy_status)
-        if (
-            status["PolicyStatus"].get("IsPublic")
-            if status
-            else _is_public(self._readable("policy", self.client.get_bucket_policy))
-        ):
+        if status["PolicyStatus"].get("IsPublic") if status else _is_public(self._readable("policy", self._policy)):
             raise self._not_ready("has a public policy", "remove the public statement from the bucket's policy")
         acl = self._readable("ACL", self.client.get_bucket_acl)
         grantees = {grant.get("Grantee", {}).get("URI") for grant in (acl or {}).get("Grants", ())}
@@ -181,13 +187,14 @@ class _Check:
             raise self._not_ready(
                 "answers too slowly", f"check the endpoint {self.connection.endpoint} and the network"
             )
+        left = LAST_REQUEST_S - (time.monotonic() - self.begun)
         try:
-            return call(Bucket=self.target.bucket, **arguments)
-        except BotoCoreError as error:
+            return ask("the bucket", lambda: call(Bucket=self.target.bucket, **arguments), within_s=max(left, 1))
+        except NoAnswer as error:
             remedy = f"check the endpoint {self.connection.endpoint}, the network and the certificates"
-            raise self._not_ready("cannot be reached", remedy, error) from error
+            raise self._not_ready("cannot be reached", remedy, error.__cause__) from error
 
-    def _not_ready(self, what: str, remedy: str, error: Exception | None = None) -> DestinationNotReady:
+    def _not_ready(self, what: str, remedy: str, error: BaseException | None = None) -> DestinationNotReady:
         why = f" ({cause(error)})" if error else ""
         if isinstance(error, ClientError):
             remedy = REMEDIES.get(error.response["Error"].get("Code", ""), remedy)
@@ -198,9 +205,9 @@ def _region_remedy(region: str | None) -> str:
     return f"set region_name to {region or 'the region of the bucket'} in the extra of the connection"
 
 
-def _is_public(answer: dict[str, Any] | None) -> bool:
+def _is_public(policy: dict[str, Any] | None) -> bool:
     """Tell whether a policy allows anything to everybody, for a server that does not judge its policies itself."""
-    statements = json.loads(answer["Policy"]).get("Statement", []) if answer else []
+    statements = policy.get("Statement", []) if policy else []
     return any(
         one.get("Effect") == "Allow" and _is_everybody(one.get("Principal")) and not one.get("Condition")
         for one in (statements if isinstance(statements, list) else [statements])

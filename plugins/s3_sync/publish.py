@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import obstore
 from obstore.exceptions import BaseError
 
-from s3_sync.errors import UploadFailed, cause
+from s3_sync.asking import ask
+from s3_sync.errors import NoAnswer, UploadFailed, cause
 from s3_sync.options import ObjectOptions
+from s3_sync.unfinished import abort_unfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from s3_sync.connection import S3Connection
@@ -22,15 +24,26 @@ POINTER = "latest.json"
 
 
 def publish(
-    connection: S3Connection, releases: S3Target, folder: Path, names: Sequence[str], pointer: Mapping[str, Any]
+    connection: S3Connection,
+    releases: S3Target,
+    folder: Path,
+    names: Sequence[str],
+    pointer: Mapping[str, Any],
+    *,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Put the files ``names`` of ``folder`` under ``releases``/<folder's name>/ and then, last of all, the pointer.
 
     ``latest.json`` under ``releases`` holds ``pointer`` as JSON: call this only for a destination that is proven.
+    ``check`` is called before each of them: it raises if the destination is no longer the caller's (`lease.hold`).
+
     Raises UploadFailed.
     """
     for name in names:
+        check()
         put_file(connection, releases, folder / name, f"{folder.name}/{name}")
+    abort_unfinished(connection, releases)
+    check()
     put_bytes(connection, releases, json.dumps(pointer, indent=2).encode(), POINTER)
 
 
@@ -55,17 +68,15 @@ def _put(
     connection: S3Connection, target: S3Target, content: Path | bytes, key: str, options: ObjectOptions | None
 ) -> str | None:
     options = options or ObjectOptions()
+    attributes, tags = options.attributes(key), dict(options.tags) or None
+
+    def put() -> str | None:
+        return obstore.put(connection.store, target.key(key), content, attributes=attributes, tags=tags)["e_tag"]
+
     try:
-        done = obstore.put(
-            connection.store,
-            target.key(key),
-            content,
-            attributes=options.attributes(key),
-            tags=dict(options.tags) or None,
-        )
-    except (BaseError, OSError, ValueError) as error:
+        etag = ask(key, put)
+    except (BaseError, OSError, NoAnswer) as error:
         raise UploadFailed(target.uri, {key: cause(error)}) from error
-    etag = done["e_tag"]
     return etag.strip('"') if etag else None
 
 
@@ -73,11 +84,15 @@ def get_bytes(connection: S3Connection, target: S3Target, key: str) -> bytes | N
     """Return the object ``key`` under ``target``, None if there is none.
 
     Raises botocore's ClientError for everything else: a missing bucket, or credentials that may not read. (S3
-    answers 403 for a missing key too when the credentials may not list.)
+    answers 403 for a missing key too when the credentials may not list.) NoAnswer for one that cannot be read.
     """
-    try:
+
+    def get() -> bytes:
         answer = connection.client.get_object(Bucket=target.bucket, Key=target.key(key))
+        content: bytes = answer["Body"].read()
+        return content
+
+    try:
+        return ask(target.uri, get)
     except connection.client.exceptions.NoSuchKey:
         return None
-    content: bytes = answer["Body"].read()
-    return content

@@ -22,8 +22,10 @@ import pyarrow.compute as pc
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError, PreconditionError
 
+from s3_sync import asking
+from s3_sync.asking import ask
 from s3_sync.connection import connect
-from s3_sync.errors import SourceNotReady, cause
+from s3_sync.errors import NoAnswer, SourceNotReady, cause
 from s3_sync.listing import MAX_RANGES, PAGE, is_ordered, raw_client, raw_pages
 from s3_sync.plan import MD5_ETAG
 from s3_sync.target import S3Target
@@ -71,8 +73,7 @@ class S3Source:
         client = raw_client(self.connection)
 
         def pages(after: str | None) -> Iterator[pa.RecordBatch]:
-            for body in raw_pages(client, target, after):
-                yield _rows(body, target)
+            return raw_pages(client, target, after, lambda body: _rows(body, target))
 
         with self._explained("listed", "s3:ListBucket"):
             first = next(pages(None))
@@ -85,9 +86,10 @@ class S3Source:
     def folders(self, below: str) -> list[str]:
         """Return the names up to the next slash of what lies below, each once."""
         target = self._at(below)
-        paginator = self.connection.client.get_paginator("list_objects_v2")
+        where = {"Bucket": target.bucket, "Prefix": target.prefix, "Delimiter": "/"}
+        following = {"NextContinuationToken": "ContinuationToken"}
         with self._explained("listed", "s3:ListBucket"):
-            pages = paginator.paginate(Bucket=target.bucket, Prefix=target.prefix, Delimiter="/")
+            pages = asking.pages(self.uri, self.connection.client.list_objects_v2, following, **where)
             found = [one["Prefix"] for page in pages for one in page.get("CommonPrefixes", ())]
         return [prefix.removeprefix(target.prefix).removesuffix("/") for prefix in found]
 
@@ -102,10 +104,10 @@ class S3Source:
         """
         full = self.target.key(key)
         with self._explained("read", "s3:GetObject"):
-            content = read_object(self.connection, full, etag)
+            content = ask(self.uri, lambda: read_object(self.connection, full, etag))
             if content is None or not self._may_be_damaged(content, etag):
                 return content
-            if read_object(self.connection, full, etag) != content:
+            if ask(self.uri, lambda: read_object(self.connection, full, etag)) != content:
                 raise OSError("bytes were damaged on the way")
             return content
 
@@ -123,7 +125,8 @@ class S3Source:
                     )
         if (key := self._first("")) is not None:
             with self._explained("read", "s3:GetObject"):
-                self.connection.client.head_object(Bucket=self.target.bucket, Key=self.target.key(key))
+                where = {"Bucket": self.target.bucket, "Key": self.target.key(key)}
+                ask(self.uri, lambda: self.connection.client.head_object(**where))
 
     def _may_be_damaged(self, content: bytes, etag: str) -> bool:
         if self.connection.endpoint.startswith("https://") or not re.fullmatch(MD5_ETAG, etag):
@@ -137,15 +140,15 @@ class S3Source:
         """Return the first key below."""
         target = self._at(below)
         with self._explained("listed", "s3:ListBucket"):
-            answer = self.connection.client.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix, MaxKeys=2)
+            where = {"Bucket": target.bucket, "Prefix": target.prefix, "MaxKeys": 2}
+            answer = ask(self.uri, lambda: self.connection.client.list_objects_v2(**where))
         keys = (item["Key"] for item in answer.get("Contents", ()) if item["Key"] != target.prefix)
         return next((str(key).removeprefix(target.prefix) for key in keys), None)
 
     def _first_behind(self, target: S3Target) -> Callable[[str], str | None]:
         def first_behind(place: str) -> str | None:
-            answer = self.connection.client.list_objects_v2(
-                Bucket=target.bucket, Prefix=target.prefix, StartAfter=target.key(place), MaxKeys=1
-            )
+            where = {"Bucket": target.bucket, "Prefix": target.prefix, "StartAfter": target.key(place), "MaxKeys": 1}
+            answer = ask(self.uri, lambda: self.connection.client.list_objects_v2(**where))
             return next((item["Key"].removeprefix(target.prefix) for item in answer.get("Contents", ())), None)
 
         return first_behind
@@ -154,7 +157,7 @@ class S3Source:
     def _explained(self, verb: str, permission: str) -> Iterator[None]:
         try:
             yield
-        except (BaseError, BotoCoreError, ClientError, ET.ParseError, OSError, Unordered) as error:
+        except (BaseError, BotoCoreError, ClientError, ET.ParseError, OSError, NoAnswer, Unordered) as error:
             raise SourceNotReady(
                 f"{self.uri} cannot be {verb} ({cause(error)}): check the bucket, the endpoint"
                 f" {self.connection.endpoint} and that connection {self.aws_conn_id!r} may read it ({permission});"

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from s3_sync import listing, record, versions
 from s3_sync import objects as expected_objects
+from s3_sync.asking import ask
 from s3_sync.delete import delete as delete_keys
 from s3_sync.errors import InvalidOption
 from s3_sync.options import ObjectOptions
@@ -20,6 +21,7 @@ from s3_sync.origins import attach
 from s3_sync.origins import check as check_origins
 from s3_sync.plan import Plan, guard, plan
 from s3_sync.transfer import Progress, upload
+from s3_sync.unfinished import abort_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -125,7 +127,7 @@ def sync(
         check_origins(origins, pa.concat_tables([todo.upload, todo.compare]))
     if marker and (todo.upload.num_rows or todo.compare.num_rows or todo.delete.num_rows):
         check()
-        connection.client.delete_object(Bucket=target.bucket, Key=marker)
+        ask(marker, lambda: connection.client.delete_object(Bucket=target.bucket, Key=marker))
     restored = record.empty()
     if history is not None and todo.upload.num_rows:
         restored = versions.restore(connection, target, todo.upload, pq.read_table(history, memory_map=False))
@@ -147,6 +149,8 @@ def sync(
         )
     finally:
         watch.keep()
+    check()
+    abort_unfinished(connection, target)
     deleted = delete_keys(connection, target, todo.delete["key"], check=check)
     return SyncResult(
         listed=todo.listed,

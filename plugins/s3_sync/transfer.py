@@ -14,6 +14,7 @@ import pyarrow as pa
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
 from s3_sync import objects, origins, record
+from s3_sync.asking import ask
 from s3_sync.errors import InvalidObjects, LeaseLost, UploadFailed, cause
 from s3_sync.origins import Origin, Place
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from s3_sync.connection import S3Connection
     from s3_sync.options import ObjectOptions
+    from s3_sync.source import S3Source
     from s3_sync.target import S3Target
 
 MULTIPART_ABOVE = 16 << 20
@@ -147,7 +149,8 @@ def upload(
 
     With ``origins``, ``rows`` say where each file lies in one of them (`origins.attach`). A file's SHA-256 is compared
     with the expected one before anything of it becomes visible in the bucket. A row whose ``etag`` is the MD5 of its
-    file is left as it is. ``watch`` is called about once a second, in the caller's thread, ``check`` before each file.
+    file is left as it is. ``watch`` is called about once a second, in the caller's thread, ``check`` before each try of
+    a file.
 
     Raises UploadFailed at the end with every key that failed; the others are done. It stops early when the
     credentials or the bucket are refused, and after too many failures.
@@ -164,8 +167,9 @@ def upload(
             if item is None:
                 return
             try:
-                check()
-                etag, outcome = _bring(connection, target, places[item.origin], item, options=options, gates=gates)
+                etag, outcome = _bring(
+                    connection, target, places[item.origin], item, options=options, gates=gates, check=check
+                )
             except Exception as error:  # noqa: BLE001 one key's failure must not stop the others
                 progress.failed(item, error)
             else:
@@ -213,48 +217,54 @@ def _items(rows: pa.Table) -> Iterator[Item]:
 
 
 def _bring(
-    connection: S3Connection, target: S3Target, place: Place, item: Item, *, options: ObjectOptions, gates: Gates
+    connection: S3Connection,
+    target: S3Target,
+    place: Place,
+    item: Item,
+    *,
+    options: ObjectOptions,
+    gates: Gates,
+    check: Callable[[], None],
 ) -> tuple[str | None, Outcome]:
     """Bring one object up to date from where its bytes lie; return its ETag and what was done."""
-    if place.source is None:
-        return _send(connection, target, place.folder, item, options=options, gates=gates)
+
+    def put(content: bytes | Iterator[bytes], **how: Any) -> str | None:
+        check()
+        attributes, tags = options.attributes(item.key), dict(options.tags) or None
+        done = obstore.put(connection.store, target.key(item.key), content, attributes=attributes, tags=tags, **how)
+        return done["e_tag"]
+
+    def copy(source: S3Source) -> str:
+        check()
+        return origins.copy(connection, target, source, item, options)
+
+    source = place.source
+    if source is None:
+        return _send(place.folder, item, put, gates)
     if item.etag and item.etag == item.origin_etag:
         return item.etag, "unchanged"
     if place.inside and item.origin_etag:
-        return origins.copy(connection, target, place.source, item, options), "copied"
+        return ask(item.key, lambda: copy(source)), "copied"
     with gates.large if item.size > MULTIPART_ABOVE else nullcontext():
-        content = origins.fetch(place.source, item)
-        done = obstore.put(
-            connection.store,
-            target.key(item.key),
-            content,
-            attributes=options.attributes(item.key),
-            tags=dict(options.tags) or None,
-        )
-    return done["e_tag"], "uploaded"
+        content = origins.fetch(source, item)
+        return ask(item.key, lambda: put(content)), "uploaded"
 
 
-def _send(
-    connection: S3Connection, target: S3Target, root: int, item: Item, *, options: ObjectOptions, gates: Gates
-) -> tuple[str | None, Outcome]:
+def _send(root: int, item: Item, put: Callable[..., str | None], gates: Gates) -> tuple[str | None, Outcome]:
     """Bring one object up to date from a file; return its ETag and what was done."""
-    arguments: dict[str, Any] = {"attributes": options.attributes(item.key), "tags": dict(options.tags) or None}
     if item.size > MULTIPART_ABOVE:
         with gates.large:
             if item.etag and _streamed_md5(root, item) == item.etag:
                 return item.etag, "unchanged"
             part = max(PART, -(-item.size // MAX_PARTS))
-            stream = _checked_parts(root, item, part)
-            done = obstore.put(connection.store, target.key(item.key), stream, chunk_size=part, **arguments)
-            return done["e_tag"], "uploaded"
+            return ask(item.key, lambda: put(_checked_parts(root, item, part), chunk_size=part)), "uploaded"
     with gates.reading:
         content = objects.read_key(root, item.file, item.size)
         if hashlib.sha256(content).digest() != item.sha256:
             raise FileChanged
         if item.etag and hashlib.md5(content, usedforsecurity=False).hexdigest() == item.etag:
             return item.etag, "unchanged"
-    done = obstore.put(connection.store, target.key(item.key), content, use_multipart=False, **arguments)
-    return done["e_tag"], "uploaded"
+    return ask(item.key, lambda: put(content, use_multipart=False)), "uploaded"
 
 
 def _checked_parts(root: int, item: Item, part: int) -> Iterator[bytes]:

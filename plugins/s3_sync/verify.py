@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
 from s3_sync import listing
+from s3_sync.asking import ask
 from s3_sync.errors import VerifyFailed
 from s3_sync.plan import plan
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 SHA256_BYTES = 32
 CHUNK = 1 << 20
+# A difference that is there is there in each of so many listings; one that a damaged page told of is not.
+LISTINGS = 3
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,20 @@ def verify(
     recorded one; otherwise by the SHA-256 that S3 keeps of it, or by downloading and hashing it. The listing is
     another client's than the one that uploaded.
 
-    Raises VerifyFailed on any difference.
+    Raises VerifyFailed on any difference that is still there when everything is listed and compared again.
     """
+    for _ in range(LISTINGS - 1):
+        try:
+            return _compare(connection, target, expected, record, max_concurrency)
+        except VerifyFailed as error:
+            log.warning("listing it again: %d missing, %d unexpected, %d differing", *map(len, error.groups.values()))
+    return _compare(connection, target, expected, record, max_concurrency)
+
+
+def _compare(
+    connection: S3Connection, target: S3Target, expected: pa.Table, record: pa.Table, max_concurrency: int
+) -> VerifyResult:
+    """Do what `verify` does with one listing."""
     listed = listing.list_raw(connection, target, listing.bounds_of(expected["key"]))
     todo = plan(expected, listed, record)
     open_questions = pa.concat_tables([todo.compare, todo.upload])
@@ -67,7 +82,7 @@ def verify(
         log.info("%d objects have no record: asking for their checksums", unproven.num_rows)
     with ThreadPoolExecutor(max_concurrency) as pool:
         keys = unproven["key"].to_pylist()
-        digests = pool.map(lambda key: _sha256(connection, target, key), keys)
+        digests = pool.map(lambda key: ask(key, lambda: _sha256(connection, target, key)), keys)
         pairs = zip(keys, digests, unproven["sha256"].to_pylist(), strict=True)
         differing += [key for key, digest, wanted in pairs if digest != wanted]
 

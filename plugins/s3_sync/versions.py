@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
 from s3_sync import record
+from s3_sync.asking import ask, pages
+from s3_sync.errors import NoAnswer
 
 if TYPE_CHECKING:
     from s3_sync.connection import S3Connection
@@ -50,7 +52,7 @@ def restore(
 def is_versioned(connection: S3Connection, target: S3Target) -> bool:
     """Return whether the bucket keeps versions, or kept them once; False if the credentials may not ask."""
     try:
-        answer = connection.client.get_bucket_versioning(Bucket=target.bucket)
+        answer = ask(target.uri, lambda: connection.client.get_bucket_versioning(Bucket=target.bucket))
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] not in {403, 501}:
             raise
@@ -61,10 +63,11 @@ def is_versioned(connection: S3Connection, target: S3Target) -> bool:
 
 def list_versions(connection: S3Connection, target: S3Target) -> pa.Table:
     """Return every version under ``target`` (schema VERSION), delete markers left out."""
-    pages = connection.client.get_paginator("list_object_versions").paginate(Bucket=target.bucket, Prefix=target.prefix)
     start = len(target.prefix)
     batches = []
-    for page in pages:
+    where = {"Bucket": target.bucket, "Prefix": target.prefix}
+    markers = {"NextKeyMarker": "KeyMarker", "NextVersionIdMarker": "VersionIdMarker"}
+    for page in pages(target.uri, connection.client.list_object_versions, markers, **where):
         found = page.get("Versions", ())
         columns = (
             [item["Key"][start:] for item in found],
@@ -78,17 +81,21 @@ def list_versions(connection: S3Connection, target: S3Target) -> pa.Table:
 
 def _copy(connection: S3Connection, target: S3Target, key: str, version: str) -> str | None:
     full = target.key(key)
-    try:
+
+    def copy() -> str:
         answer = connection.client.copy_object(
             Bucket=target.bucket,
             Key=full,
             CopySource={"Bucket": target.bucket, "Key": full, "VersionId": version},
             **connection.encryption,
         )
-    except ClientError:
+        etag: str = answer["CopyObjectResult"]["ETag"].strip('"')
+        return etag
+
+    try:
+        return ask(target.uri, copy)
+    except (ClientError, NoAnswer):
         return None
-    etag: str = answer["CopyObjectResult"]["ETag"].strip('"')
-    return etag
 
 
 def without(rows: pa.Table, restored: pa.Table) -> pa.Table:

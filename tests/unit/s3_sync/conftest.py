@@ -17,7 +17,7 @@ BUCKET = "data.example.com"
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.S3Server]:
-    with seaweed.running(tmp_path_factory.mktemp("s3"), [BUCKET]) as running:
+    with seaweed.running(tmp_path_factory.mktemp("s3"), [BUCKET, "versions.example.com"]) as running:
         yield running
 
 
@@ -33,6 +33,13 @@ def connection(server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> S3C
         wrong = json.loads(value) | {"password": "wrong"}
         monkeypatch.setenv("AIRFLOW_CONN_WRONG", json.dumps(wrong))
     return connect(BUCKET)
+
+
+def airflow_connection(server: seaweed.S3Server, endpoint: str) -> str:
+    """Return what Airflow keeps of a connection to ``server`` by way of ``endpoint``."""
+    extra = {"endpoint_url": endpoint, "region_name": "us-east-1"}
+    login = {"login": server.user.access_key, "password": server.user.secret_key}
+    return json.dumps({"conn_type": "aws", **login, "extra": extra})
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import json
 import os
 import signal
 import ssl
@@ -25,7 +24,8 @@ from s3_sync.errors import DestinationNotReady, InvalidRecord, S3SyncError, Uplo
 from s3_sync.preflight import check_destination
 from s3_sync.sync import sync
 from s3_sync.verify import verify
-from tests.unit.s3_sync.proxy import spoiling
+from tests.unit.s3_sync import proxy
+from tests.unit.s3_sync.conftest import airflow_connection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,22 +54,18 @@ def large(tmp_path: Path) -> Path:
     return folder
 
 
-def airflow_connection(server: S3Server, endpoint: str) -> str:
-    extra = {"endpoint_url": endpoint, "region_name": "us-east-1"}
-    login = {"login": server.user.access_key, "password": server.user.secret_key}
-    return json.dumps({"conn_type": "aws", **login, "extra": extra})
-
-
 def test_throttling_server_errors_and_resets_are_retried(
     server: S3Server, target: S3Target, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The listing meets the first two; then a connection that works; then several uploads at once meet the others.
-    faults = ["503 SlowDown", "reset", "", *["500 InternalError", "reset", "503 SlowDown"] * 2]
-    with spoiling(server.endpoint, faults) as (endpoint, left):
-        monkeypatch.setenv("AIRFLOW_CONN_SPOILT", airflow_connection(server, endpoint))
+    # The listing meets the first two, several uploads at once meet the others.
+    faults = {"ListObjectsV2": ["503 SlowDown", "reset before"]}
+    faults["PutObject"] = ["500 InternalError", "reset before", "503 SlowDown"] * 2
+    with proxy.running(server) as spoiling:
+        spoiling.begin(lambda operation, number: dict(enumerate(faults.get(operation, ()))).get(number))
+        monkeypatch.setenv("AIRFLOW_CONN_SPOILT", airflow_connection(server, spoiling.endpoint))
         connection = connect(target.bucket, aws_conn_id="spoilt")
         assert sync(connection, target, source=source, max_concurrency=8).uploaded == 200
-        assert len(left) < 6
+        assert spoiling.spoilt.total() == 8
         verify(connection, target, expected_objects.walk(source), record.empty())
 
 
@@ -78,8 +74,8 @@ def test_over_tls_a_private_authority_must_be_named(
 ) -> None:
     """The bucket's name has dots: only path-style requests fit the certificate."""
     bundle, tls = certificate(tmp_path)
-    with spoiling(server.endpoint, [], tls) as (endpoint, _):
-        monkeypatch.setenv("AIRFLOW_CONN_TLS", airflow_connection(server, endpoint))
+    with proxy.running(server, tls) as secure:
+        monkeypatch.setenv("AIRFLOW_CONN_TLS", airflow_connection(server, secure.endpoint))
         with pytest.raises(DestinationNotReady, match=r"check .* the certificates"):
             check_destination(connect(target.bucket, aws_conn_id="tls"), target)
 
@@ -199,6 +195,20 @@ def test_a_large_file_that_changed_never_becomes_visible(
         sync(connection, target, source=large, objects=expected)
     assert listing.list_raw(connection, target).num_rows == 0
     assert not admin.list_multipart_uploads(Bucket=target.bucket, Prefix=target.prefix).get("Uploads")
+
+
+def test_uploads_that_broke_off_below_the_prefix_are_aborted_and_no_other(
+    server: S3Server, admin: Any, target: S3Target, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = target.sibling("2").key("x.bin")
+    for key in [beside, *[target.key("weights.bin")] * 5, target.key("gone/0.bin")]:
+        admin.create_multipart_upload(Bucket=target.bucket, Key=key)
+    with proxy.running(server) as paging:
+        paging.begin(paging.choose, page_size=2)
+        monkeypatch.setenv("AIRFLOW_CONN_PAGING", airflow_connection(server, paging.endpoint))
+        sync(connect(target.bucket, aws_conn_id="paging"), target, source=source)
+    uploads = admin.list_multipart_uploads(Bucket=target.bucket, Prefix=target.prefix.removesuffix("set/"))["Uploads"]
+    assert [upload["Key"] for upload in uploads] == [beside]
 
 
 def test_a_record_of_another_destination_proves_nothing_here(

@@ -26,6 +26,8 @@ from s3_sync.errors import DestinationNotReady, InvalidOption
 from s3_sync.preflight import LAST_REQUEST_S, READ_TIMEOUT_S, check_destination
 from s3_sync.sync import sync
 from s3_sync.target import S3Target
+from tests.unit.s3_sync import proxy
+from tests.unit.s3_sync.conftest import airflow_connection
 
 ACTIONS = {"s3:GetObject": "be read", "s3:ListBucket": "be listed"}
 
@@ -171,6 +173,21 @@ def lead_to(endpoint: str, credentials: Credentials, monkeypatch: pytest.MonkeyP
     """Let the connection `aws_default` lead there."""
     for name, value in storage.connection(S3Server(endpoint, credentials, credentials, 0)).items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("connection")
+def test_a_stranger_who_gets_no_answer_is_not_taken_for_one_who_was_refused(
+    server: S3Server, target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(operation: str, number: int) -> str | None:
+        return "500 InternalError" if (operation, number > 0) == ("ListObjectsV2", True) else None
+
+    with proxy.running(server) as spoiling:
+        spoiling.begin(choose)  # all listings but the first, which is ours
+        monkeypatch.setenv("AIRFLOW_CONN_SPOILT", airflow_connection(server, spoiling.endpoint))
+        with pytest.raises(DestinationNotReady, match=r"cannot be reached \(.*InternalError"):
+            check_destination(connect(target.bucket, aws_conn_id="spoilt"), target)
+        assert spoiling.seen["DeleteObject probe"] == 1
 
 
 @pytest.mark.usefixtures("connection")

@@ -60,12 +60,12 @@ def test_many_pages_are_listed_in_ranges(
     asked: list[str | None] = []
     real = sources.raw_pages
 
-    def pages_of_ten(client: Any, at: S3Target, after: str | None) -> Any:
+    def pages_of_ten(client: Any, at: S3Target, after: str | None, read: Any) -> Any:
         asked.append(after)
         client.meta.events.register(
             "before-parameter-build.s3.ListObjectsV2", lambda params, **_: params.update(MaxKeys=10)
         )
-        return real(client, at, after)
+        return real(client, at, after, read)
 
     monkeypatch.setattr(sources, "raw_pages", pages_of_ten)
     monkeypatch.setattr(sources, "PAGE", 10)
