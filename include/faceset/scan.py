@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import names, parts, sharded, walk
+from include.faceset import names, parts, sharded, suppressed, walk
 from include.faceset.dataset import Export, FlatExport
 from include.faceset.ledger import SCANNED, Outcome
 from include.faceset.run import Run
@@ -66,13 +66,14 @@ def _scan_folder(run: Run, export: Export, folder: Path, partition: str | None) 
     walked = walk.flat if isinstance(export, FlatExport) else walk.image_folder
     below = "" if partition is None else f"{export.part(partition)}/"
     note: dict[str, Any] = {"declared": parts.declared(export)}
+    people = suppressed.people(run)
     images = rejected = 0
     with (
         _explained(export.name, folder),
         sharded.writing(run.manifest(export.name, partition), SCANNED, run.params.shards, note) as write,
     ):
         for listed in walked(folder, ROWS_IN_MEMORY, follow=not below):
-            rows = manifest_rows(export, partition, listed)
+            rows = suppressed.blanked(people, manifest_rows(export, partition, listed))
             good = rows.filter(pc.is_null(rows["outcome"]))
             for shard, of_shard in sharded.split(good, run.params.shards):
                 write(shard, of_shard)
