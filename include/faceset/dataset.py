@@ -244,6 +244,12 @@ class Dataset(Declared):
         """Where a list of people to erase would lie beside the dataset file; None if it came from no file."""
         return self._suppressed_beside
 
+    def lying_at(self, path: Path) -> "Dataset":
+        """The same dataset, which knows where its file lies."""
+        placed = self.model_copy()
+        placed._suppressed_beside = path.absolute().with_suffix(".suppressed")
+        return placed
+
     @property
     def dated(self) -> bool:
         """Whether any export arrives in parts."""
@@ -293,8 +299,7 @@ def load(path: Path) -> Dataset:
         dataset = Dataset.model_validate({**declared, "name": path.stem})
     except ValidationError as error:
         raise DatasetError("\n".join(_mistakes(path, error))) from error
-    dataset._suppressed_beside = path.absolute().with_suffix(".suppressed")
-    return dataset
+    return dataset.lying_at(path)
 
 
 def find(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ Each thing is replaced by one rename and says until then that it is to be done: 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -188,15 +188,15 @@ def _erase_manifest(mine: Attempt, listed: People, path: Path) -> None:
     if not found:
         return
     receipt.note(mine, str(path.relative_to(mine.run.releases)), rows=found)
-    said = {name: value for name, value in sharded.note(path).items() if name not in _OF_SHARDS}
-    _write_blanked(listed, path, path, SCANNED, said, within=mine.folder)
+    _write_blanked(listed, path, path, SCANNED, within=mine.folder)
 
 
 def _write_blanked(
-    listed: People, path: Path, target: Path, schema: pa.Schema, said: dict[str, Any], within: Path, forget: Hashes = ()
+    listed: People, path: Path, target: Path, schema: pa.Schema, *, within: Path, forget: Hashes = ()
 ) -> None:
     """Write a sharded file anew, with blank rows for people; `forget` are SHA-256 of disputes that are over."""
     blank = [schema.empty_table()]
+    said: dict[str, Any] = {name: value for name, value in sharded.note(path).items() if name not in _OF_SHARDS}
     with sharded.writing(target, schema, sharded.note(path)["shards"], said, within) as add:
         for shard, rows in sharded.groups(path):
             of_people, others = suppressed.split(listed, rows)
@@ -262,9 +262,8 @@ def _erase_release(mine: Attempt, listed: People, folder: Path) -> None:
 def _make_anew(run: Run, listed: People, folder: Path, building: Path, found: Found) -> Release:
     """Write what changes of a release, without the people, into another folder; what it is then."""
     before = release.read(folder)
-    note = {name: said for name, said in sharded.note(folder / release.LEDGER_FILE).items() if name not in _OF_SHARDS}
-    ledger = building / release.LEDGER_FILE
-    _write_blanked(listed, folder / release.LEDGER_FILE, ledger, LEDGER, note, building, found.disputed)
+    old, new = (place / release.LEDGER_FILE for place in (folder, building))
+    _write_blanked(listed, old, new, LEDGER, within=building, forget=found.disputed)
     anew = before
     if found.images:
         for name, key in _WITH_IMAGES.items():
@@ -277,12 +276,11 @@ def _make_anew(run: Run, listed: People, folder: Path, building: Path, found: Fo
 
 
 def _write_others(listed: People, path: Path, target: Path, column: str) -> None:
-    """Write a Parquet file anew without the rows of people, whom the column `key` or `identity` tells; classes get
-    their new index."""
+    """Write a Parquet file anew without the rows of people, whom the column tells; classes get their new index."""
     file = pq.ParquetFile(path)
     named = suppressed.of_keys if column == "key" else suppressed.of_identities
     parts = (pa.Table.from_batches([batch]) for batch in file.iter_batches())
-    others = (part.filter(pc.invert(named(listed, part[column]))) for part in parts)
+    others: Iterable[pa.Table] = (part.filter(pc.invert(named(listed, part[column]))) for part in parts)
     if target.name == release.CLASSES_FILE:
         others = seal.class_index(others)
     tables.write_all(others, file.schema_arrow, target, within=target.parent)

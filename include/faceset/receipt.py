@@ -131,16 +131,15 @@ def _counts(counts: Mapping[str, Any]) -> str:
 def of_release(facts: Mapping[str, Any]) -> str:
     """SUMMARY.md of a release that people were erased from."""
     rows = [f"| {reason} | {count:,} |" for reason, count in facts["rejected"].items()]
-    before = ", ".join(facts["formerly"])
+    before, skipped = ", ".join(facts["formerly"]), facts["scanned_files"] - facts["kept_files"]
     return "\n".join(
         [
             f"# {facts['dataset']}: release {facts['release_id']}",
             "",
-            f"**{facts['identities']:,} identities, {facts['images']:,} images.** People were erased from this release "
-            f"after it was sealed{f', as {before}' if before else ''}; these are its numbers without them.",
+            f"**{facts['identities']:,} identities, {facts['images']:,} images**, without the people who were erased.",
+            *([f"It was {before} before."] if before else []),
             "",
-            f"{facts['scanned_files']:,} files scanned = {facts['kept_files']:,} kept + "
-            f"{facts['scanned_files'] - facts['kept_files']:,} skipped.",
+            f"{facts['scanned_files']:,} files scanned = {facts['kept_files']:,} kept + {skipped:,} skipped.",
             "",
             "| reason | files |",
             "| --- | ---: |",

@@ -218,7 +218,7 @@ def formerly(run: Run, release_id: str) -> list[str]:
 
 
 def move_on(mine: Attempt, release: Release) -> None:
-    """Say that the release which ``output`` held last is now called `release`; the output is yet to be brought to it."""
+    """Say that the release which ``output`` held last is now `release`; the output is yet to be brought to it."""
     open_for_change(mine)
     pointer = release.pointer(str(mine.run.release(release.release_id)))
     files.write_text(mine.run.previous, json.dumps(pointer, indent=2) + "\n", within=mine.folder)
