@@ -20,7 +20,7 @@ Each thing is replaced by one rename and says until then that it is to be done: 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,21 +101,60 @@ def erase(run: Run, listed: People) -> None:
             removed.forget_unused(mine)
 
 
-def erase_copy(run: Run, listed: People, folder: Path, target: Path) -> Path | None:
-    """Make a release anew that lies in some folder, such as a copy from the bucket.
+def in_bucket(
+    run: Run, listed: People, ids: Iterable[str], fetch: Callable[[Path], None]
+) -> Iterator[tuple[str, Path | None]]:
+    """Of each release that the bucket holds: its id there, and a folder named by its true id with what it is now.
 
-    Returns:
-        The folder of what it is now, named by its id and within `target`; None if it names nobody.
+    No folder where nothing is left of it. What is kept here is right already; what is not (another machine made it, or
+    the folder was lost) is made anew from a copy.
+
+    Args:
+        run: the run, after `finish`.
+        listed: the people.
+        ids: what the bucket holds.
+        fetch: puts the files of a release, whose id is a folder's name, into that folder.
     """
-    found = look(listed, folder / release.LEDGER_FILE)
+    copies = run.work / "bucket"
+    for release_id in ids:
+        folder = release.kept_as(run, release_id)
+        files.remove_tree(copies)
+        try:
+            if folder is None:
+                copy = copies / release_id
+                copy.mkdir(mode=files.FOLDER_MODE, parents=True)
+                fetch(copy)
+                folder = _copy_anew(run, listed, copy)
+            yield release_id, folder
+        finally:
+            files.remove_tree(copies)
+
+
+def _copy_anew(run: Run, listed: People, copy: Path) -> Path | None:
+    """A copy of a release without the people: itself if it names none, nothing if nothing is left of it."""
+    if not (copy / release.RELEASE_FILE).exists() or not (copy / release.LEDGER_FILE).exists():
+        return None  # what a broken upload left, or a prune: nobody can use it
+    found = look(listed, copy / release.LEDGER_FILE)
     if not found.rows:
-        return None
-    building = target / "building"
-    building.mkdir(mode=files.FOLDER_MODE, parents=True)
-    anew = _make_anew(run, listed, folder, building, found)
-    finished = target / anew.release_id
-    building.rename(finished)
-    return finished if anew.images else None
+        return copy
+    building = copy.with_name("building")
+    building.mkdir(mode=files.FOLDER_MODE)
+    anew = _make_anew(run, listed, copy, building, found)
+    if not found.images:
+        for path in building.iterdir():
+            path.replace(copy / path.name)
+        return copy
+    return building.rename(copy.with_name(anew.release_id)) if anew.images else None
+
+
+def published_files(run: Run) -> list[str]:
+    """Names of the files that a release may have in the bucket."""
+    return [
+        *release.SEALED_FILES,
+        render_config.file_name(run.dataset.name),
+        release.SUMMARY_FILE,
+        release.SUMMARY_JSON_FILE,
+    ]
 
 
 def is_needed(run: Run) -> bool:
@@ -124,20 +163,24 @@ def is_needed(run: Run) -> bool:
 
 
 def foresee(run: Run) -> dict[str, int]:
-    """Counts of what a run would erase; nothing is changed."""
+    """Counts of what a run would erase; nothing is changed.
+
+    `listed` people; of the last release `people`, `images` and those `disputed`; over all of them `releases` and their
+    `rows`; and `parts`.
+    """
     listed = suppressed.people(run)
-    counts = Counter[str](listed=len(listed))
+    counts = dict.fromkeys(("people", "images", "disputed", "releases", "rows", "parts"), 0) | {"listed": len(listed)}
     if not listed:
-        return dict(counts)
+        return counts
     last = release.last(run)
     for folder in release.folders(run):
         found = look(listed, folder / release.LEDGER_FILE)
         counts["releases"] += found.rows > 0
         counts["rows"] += found.rows
         if folder == last:
-            counts.update(people=found.people, images=found.images, disputed=len(found.disputed))
+            counts |= {"people": found.people, "images": found.images, "disputed": len(found.disputed)}
     counts["parts"] = sum(_rows(listed, path) > 0 for path in _manifests(run, parts_only=True))
-    return dict(counts)
+    return counts
 
 
 def look(listed: People, ledger: Path) -> Found:

@@ -94,6 +94,13 @@ def write(run: Run, listed: People) -> list[Path]:
     return written
 
 
+def told(run: Run, written: list[Path]) -> dict[str, Any] | None:
+    """What the summary says of a receipt that `write` wrote, before it is closed; None if there is none."""
+    if not written:
+        return None
+    return {"receipt": str(written[0]), "images": images_erased(run)}
+
+
 def close(run: Run) -> None:
     """The receipt is written, and wherever it should be: the next one begins with nothing."""
     _pending(run).unlink(missing_ok=True)

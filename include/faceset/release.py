@@ -31,7 +31,8 @@ SUMMARY_JSON_FILE = "summary.json"
 
 
 BASELINE_FILE = "baseline.json"
-_ID = re.compile(r"[0-9a-f]{16}")
+ID = r"[0-9a-f]{16}"
+"""What the id of a release, and so its folder's name, looks like."""
 
 
 class ReleaseError(RuntimeError):
@@ -174,7 +175,7 @@ def outdated(run: Run) -> list[str]:
 
 def broken(run: Run) -> list[Path]:
     """What a killed `seal` left of a release."""
-    named = [path for path in run.releases.glob("[0-9a-f]*") if _ID.fullmatch(path.name)]
+    named = [path for path in run.releases.glob("[0-9a-f]*") if re.fullmatch(ID, path.name)]
     return [folder for folder in named if not (folder / RELEASE_FILE).exists()]
 
 

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.faceset import erase, filter_manifest, receipt, release, render_config, sharded, suppressed, tables
+from include.faceset import erase, filter_manifest, receipt, release, render_config, sharded, tables
 from include.faceset.ledger import balance, count_rows
-from include.faceset.preflight import NotReadyError, nothing_to_do, preflight
-from include.faceset.release import Release
+from include.faceset.preflight import nothing_to_do, preflight
 from include.faceset.run import Run
 from include.faceset.scan import scan
 from include.faceset.summary import clean_up, dry_run, summarise
-from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
+from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_parts import BASE, DAILY, WEEKLY
 from tests.unit.faceset.test_properties import EXPORTS, Files, path_of, trees, write
 
@@ -216,8 +214,13 @@ def test_a_dry_run_foretells_and_changes_nothing(tmp_path: Path, history: Callab
         assert everything() == before
         facts = json.loads(summary.with_name("summary.json").read_text())
         assert facts["erase"] == {
-            **{"listed": 1, "people": 0, "images": 0, "disputed": 0},
-            **{"releases": 3, "rows": 18 - 4, "parts": 0},
+            "listed": 1,
+            "people": 0,
+            "images": 0,
+            "disputed": 0,
+            "releases": 3,
+            "rows": 18 - 4,
+            "parts": 0,
         }
         assert "People to erase" in summary.read_text()
         real = run_to_seal(history("real", **changes))
