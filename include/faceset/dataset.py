@@ -245,10 +245,9 @@ class Dataset(Declared):
         return self._suppressed_beside
 
     def lying_at(self, path: Path) -> "Dataset":
-        """The same dataset, which knows where its file lies."""
-        placed = self.model_copy()
-        placed._suppressed_beside = path.absolute().with_suffix(".suppressed")
-        return placed
+        """This dataset, which now knows where its file lies."""
+        self._suppressed_beside = path.absolute().with_suffix(".suppressed")
+        return self
 
     @property
     def dated(self) -> bool:
