@@ -212,7 +212,7 @@ def dry_run(run: Run, listing: pa.Table | None, took: list[Step], in_bucket: Map
         "before": before.name if before else None,
         "changes": _changes(run, before, states, values) if before else None,
         "parts": _parts(run),
-        "scan_rejected": count_outcomes(parts.rejected(run)),
+        "scan_rejected": {} if run.params.release else count_outcomes(parts.rejected(run)),
         "too_few_images": counts.images_out,
         "training": asdict(training.plan(run.dataset.training, identities, images.num_rows)),
         "sync": None if listing is None else foresee_sync(images, listing),
