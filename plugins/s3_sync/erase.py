@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from s3_sync.target import S3Target
 
 SCHEMA = pa.schema([("key", pa.string()), ("version", pa.string()), ("latest", pa.bool_()), ("marker", pa.bool_())])
+NULL = "null"
 FOLDERS_ONE_BY_ONE = 200
 CHUNK = 1 << 20
 
@@ -119,6 +120,18 @@ def delete_versions(
                 " Are they under an Object Lock, or may the credentials not delete versions (s3:DeleteObjectVersion)?"
                 " Put that right and run again"
             )
+    for key in found.filter(pc.and_(found["marker"], pc.equal(found["version"], NULL)))["key"].to_pylist():
+        check()
+        _clear_null_marker(connection, target, key)
+
+
+def _clear_null_marker(connection: S3Connection, target: S3Target, key: str) -> None:
+    """See that a marker of a bucket with suspended versioning is gone: SeaweedFS keeps it, but not what replaces it."""
+    left = list_versions(connection, target, key)
+    if pc.any(pc.and_(pc.equal(left["key"], key), left["marker"])).as_py():
+        where = {"Bucket": target.bucket, "Key": target.key(key)}
+        put = connection.client.put_object(**where, Body=b"")
+        connection.client.delete_object(**where, VersionId=put.get("VersionId", NULL))
 
 
 def check_pointer(connection: S3Connection, target: S3Target, name: str, wanted: str) -> None:
