@@ -232,6 +232,40 @@ def test_a_dry_run_foretells_and_changes_nothing(tmp_path: Path, history: Histor
     assert (facts["identities"], facts["images"]) == (real.sealed.identities, real.sealed.images)
 
 
+def test_releases_that_only_the_bucket_holds_are_made_anew_from_a_copy(tmp_path: Path, history: History) -> None:
+    """What the bucket holds is a folder here; of the run's own releases only the one in place is left."""
+    run = history.run("4")
+    bucket = shutil.copytree(run.releases, tmp_path / "bucket")
+    known = ids(run)
+    result = publish(run)
+    for name in ids(run):
+        if name != result.sealed.release_id:
+            shutil.rmtree(run.release(name))
+    nobody = shutil.copytree(run.release(result.sealed.release_id), bucket / ("0" * 16))
+    (bucket / ("f" * 16)).mkdir()  # what a broken upload left
+
+    def fetch(folder: Path) -> None:
+        shutil.copytree(bucket / folder.name, folder, dirs_exist_ok=True)
+
+    found = {}
+    there = [*known, result.sealed.release_id, nobody.name, "f" * 16]
+    for release_id, folder in erase.in_bucket(run, frozenset({CANARY}), there, fetch):
+        found[release_id] = folder.name if folder else None
+        if folder and folder != run.release(folder.name):
+            assert folder.parent == run.work / "bucket"
+            assert traces(folder) == []
+            sealed = release.read(folder)
+            assert hashlib.sha256((folder / release.MANIFEST_FILE).read_bytes()).hexdigest() == sealed.manifest_sha256
+            assert {path.name for path in folder.iterdir()} == set(erase.published_files(run))
+    assert found[nobody.name] == nobody.name
+    assert found["f" * 16] is None
+    assert found[result.sealed.release_id] == result.sealed.release_id
+    assert found[history.last] == history.last  # no image of theirs was in it
+    assert found[history.first] not in {None, history.first}
+    assert traces(run.releases) == []
+    assert not (run.work / "bucket").exists()
+
+
 def test_the_list_is_one_for_the_whole_run(history: History) -> None:
     run = history.run("4")
     run_to_seal(run)
