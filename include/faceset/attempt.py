@@ -7,7 +7,7 @@ rename out of its own folder or into it: a try whose folder is gone can change n
 
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -77,8 +77,8 @@ def attempt(run: Run, task: str) -> Iterator[Attempt]:
     Raises:
         SupersededError: a later try or run has taken over; also where the block fails because of that.
     """
-    run.staging.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
-    mine = Attempt(run, Path(tempfile.mkdtemp(prefix=f"{task}-", dir=run.staging)))
+    files.make_folder(run.staging)
+    mine = Attempt(run, run.staging / f"{task}-{secrets.token_hex(4)}")
     try:
         _begin(mine, task)
         yield mine
@@ -95,7 +95,7 @@ def attempt(run: Run, task: str) -> Iterator[Attempt]:
 
 
 def _begin(mine: Attempt, task: str) -> None:
-    for folder in (mine.new, mine.set_aside, mine.waste, mine.superseded):
+    for folder in (mine.folder, mine.new, mine.set_aside, mine.waste, mine.superseded):
         folder.mkdir(mode=files.FOLDER_MODE)
     # A later run takes the output first and looks for the folders of tries then. So it finds this one, or is found.
     if later := owner.other(mine.run):
@@ -123,7 +123,7 @@ def _end(run: Run, folder: Path) -> None:
     for earlier in _inside(folder / "superseded"):
         _end(run, earlier)
     if set_aside := _inside(folder / "set-aside"):
-        run.removed.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+        files.make_folder(run.removed)
         for path in set_aside:
             path.rename(run.removed / path.name)
     files.remove_tree(folder)

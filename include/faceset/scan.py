@@ -19,7 +19,7 @@ from include.faceset.run import Run
 from include.faceset.walk import Listed
 
 ROWS_IN_MEMORY = 100_000
-"""Files held, over all shards, before each shard gets a row group: about 40 MB."""
+"""Files listed before they become rows: about 40 MB."""
 
 
 class ScanError(RuntimeError):
@@ -70,7 +70,9 @@ def _scan_folder(run: Run, export: Export, folder: Path, partition: str | None) 
     images = rejected = 0
     with (
         _explained(export.name, folder),
-        sharded.writing(run.manifest(export.name, partition), SCANNED, run.params.shards, note) as write,
+        sharded.writing(
+            run.manifest(export.name, partition), SCANNED, run.params.shards, note, gathered=sharded.GATHERED_BYTES
+        ) as write,
     ):
         for listed in walked(folder, ROWS_IN_MEMORY, follow=not below):
             rows = suppressed.blanked(people, manifest_rows(export, partition, listed))
