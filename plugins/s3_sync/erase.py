@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -200,7 +201,8 @@ def fetch(connection: S3Connection, target: S3Target, folder: Path, names: Itera
             if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
                 raise
             continue
-        with (folder / name).open("wb") as file:
+        handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640)
+        with os.fdopen(handle, "wb") as file:
             for block in answer["Body"].iter_chunks(CHUNK):
                 file.write(block)
 
