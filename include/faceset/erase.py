@@ -122,7 +122,7 @@ def in_bucket(
         try:
             if folder is None:
                 copy = copies / release_id
-                copy.mkdir(mode=files.FOLDER_MODE, parents=True)
+                files.make_folder(copy)
                 fetch(copy)
                 folder = _copy_anew(run, listed, copy)
             yield release_id, folder
@@ -138,7 +138,7 @@ def _copy_anew(run: Run, listed: People, copy: Path) -> Path | None:
     if not found.rows:
         return copy
     building = copy.with_name("building")
-    building.mkdir(mode=files.FOLDER_MODE)
+    files.make_folder(building)
     anew = _make_anew(run, listed, copy, building, found)
     if not found.images:
         for path in building.iterdir():
@@ -242,7 +242,7 @@ def _write_blanked(
     said: dict[str, Any] = {name: value for name, value in sharded.note(path).items() if name not in _OF_SHARDS}
     with sharded.writing(target, schema, sharded.note(path)["shards"], said, within) as add:
         for shard, rows in sharded.groups(path):
-            of_people, others = suppressed.split(listed, rows)
+            of_people, others = suppressed.split(listed, tables.conformed(rows, schema))
             blank.append(suppressed.blank(of_people))
             add(shard, _without_disputes(others, forget) if forget else others)
         add(sharded.NO_SHARD, pa.concat_tables(blank))

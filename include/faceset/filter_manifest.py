@@ -111,7 +111,10 @@ def _select_release(run: Run) -> Filtered:
     shards = []
     for shard in range(run.params.shards):
         rows = kept(sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards))
-        rows = suppressed.split(people, rows)[1]
+        rows = suppressed.split(people, tables.conformed(rows, LEDGER))[1]
+        if run.on_disk:  # a release that was made without an output says of no file when it was written
+            written = pc.coalesce(rows["staged_mtime_ns"], rows["mtime_ns"])
+            rows = rows.set_column(LEDGER.get_field_index("staged_mtime_ns"), "staged_mtime_ns", written)
         tables.write(rows, run.selected(shard))
         tables.write(LEDGER.empty_table(), run.filtered(shard))
         shards += [shard] if rows.num_rows else []

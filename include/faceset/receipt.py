@@ -53,7 +53,7 @@ def _keep(run: Run, what: str, counts: Mapping[str, int | str | None], within: P
     facts["erased"][what] = {
         name: max(count, known.get(name, 0)) if isinstance(count, int) else count for name, count in counts.items()
     }
-    (run.releases / FOLDER).mkdir(mode=files.FOLDER_MODE, exist_ok=True)
+    files.make_folder(run.releases / FOLDER)
     files.write_text(_pending(run), json.dumps(facts, indent=2) + "\n", within)
 
 
