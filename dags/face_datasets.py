@@ -71,7 +71,8 @@ RUNBOOK = """
 **Start it**: press Trigger; each field of the form explains itself. Try `dry_run` first: it reports what a run
 would do and changes nothing.
 
-`preflight → scan → filter_manifest → copy_shard → seal → approve_deletions → sync → verify → render_config → summary`
+`preflight → scan → filter_manifest → copy_shard → seal → approve_deletions → sync → verify → erase → render_config →
+summary`
 
 **What you get**
 - `<output>/<identity>/<file>`: the merged dataset; `{destination}`: the same, proven.
@@ -96,6 +97,8 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | approve_deletions | the deletions were rejected, or nobody answered in a week | put the exports right, trigger again |
 | sync | there is more to delete than was approved | the bucket changed: trigger again, it asks again |
 | verify | somebody else wrote to the prefix | clear from `sync` on |
+| erase | the list of people to erase was changed under the run | trigger again |
+| erase | versions may not be listed or deleted (Object Lock, permissions) | put that right, clear the task |
 
 **When a run waits for you** (`approve_deletions`, state *awaiting input*): the release has shrunk, and `sync` would
 delete more than `max_delete_fraction` of the bucket. Nothing has been changed there yet. Open the task, tab *Required
@@ -108,6 +111,16 @@ other runs of this output wait. To go ahead without being asked, trigger with a 
 one that it names; any other run takes all that are there, or the one given as `partition`. A part that is not there is
 skipped: when it has come, trigger with `partition`. A task that is put off again and again waits for another run that
 works on the same output.
+
+**Erase a person**: write their identity, as its folder in the output is called, on a line of
+`include/datasets/{name}.suppressed`, and trigger a run (with `dry_run` first: it tells how many images and releases
+are concerned). The run takes their files out of the output and the bucket, with all versions; rewrites the releases
+that are kept, here and in the bucket; and leaves a receipt in `<output>.releases/erasures/`, which names nobody and
+says what it cannot reach. Leave the line there as long as an export holds the person. Their deletions count towards
+`max_delete_fraction` like others: **if the run asks for approval, they are still in the bucket until you approve**. A
+release that loses images has a new id (an id names one set of images for good); by its old one you can still roll back
+to it, and the person stays away. With `skip_upload` only the disk is cleared; the bucket follows with the next run that
+uploads.
 
 **Roll back**: trigger with `release`, the id of a kept release (folders in `<output>.releases/`). A dataset without
 output has no copy of its own of what it no longer publishes: it takes it from the versions that the bucket keeps, or
@@ -126,6 +139,11 @@ QUESTION = """\
 {%- set sealed = ti.xcom_pull(task_ids='seal') -%}
 Release `{{ sealed.release_id }}` of `{{ dag.dag_id }}` holds {{ '{:,}'.format(sealed.images) }} images of
 {{ '{:,}'.format(sealed.identities) }} identities.
+{%- if sealed.erased %}
+
+{{ '{:,}'.format(sealed.erased) }} of the images to delete are of people on the list of people to erase. Until you
+approve, they are in the bucket.
+{%- endif %}
 
 Look first: are all exports mounted, and whole? Is `min_images` ({{ params.min_images }}) as it was? Is the destination
 the right one? `ledger.parquet` in `{{ sealed.folder }}` says of every file why it is in the release or not.
@@ -272,7 +290,9 @@ def preflight() -> dict[str, str]:
     from include.faceset import shared
     from include.faceset.preflight import NotReadyError, nothing_to_do
     from include.faceset.preflight import preflight as check
+    from include.faceset.suppressed import people
     from s3_sync.connection import connect
+    from s3_sync.erase import EraseFailed, list_versions
     from s3_sync.errors import DestinationNotReady, InvalidTarget, SourceNotReady
     from s3_sync.preflight import check_destination
     from s3_sync.target import S3Target
@@ -289,7 +309,9 @@ def preflight() -> dict[str, str]:
                 source.check(connection, target)
         if connection is not None:
             check_destination(connection, target)
-    except (NotReadyError, DestinationNotReady, InvalidTarget, SourceNotReady) as error:
+            for person in sorted(people(run))[:1]:  # may versions be listed?
+                list_versions(connection, target, f"{person}/")
+    except (NotReadyError, DestinationNotReady, EraseFailed, InvalidTarget, SourceNotReady) as error:
         raise AirflowFailException(str(error)) from error
     wait_for_turn(run)
     if why := nothing_to_do(run):
@@ -336,7 +358,7 @@ def copy_shard(shard: int) -> dict[str, Any]:
 @task(**DISK)
 def seal() -> dict[str, Any]:
     """Settle conflicts, balance the ledger, bring the output to exactly the release, write the release."""
-    from include.faceset import owner, release
+    from include.faceset import owner, receipt, release
     from include.faceset.seal import seal as seal_run
 
     run = current_run()
@@ -352,6 +374,7 @@ def seal() -> dict[str, Any]:
         "sync_record": str(run.sync_record()),
         "history": str(objects) if objects.exists() else None,
         "lease": owner.token(run),
+        "erased": receipt.images_erased(run),
         "origins": origins_of(run),
     }
 
@@ -387,6 +410,54 @@ def verify() -> Iterator[Metadata]:
     yield Metadata(asset_of(run.dataset), extra={**pointer, "dataset": sealed.dataset, "destination": target.uri})
 
 
+@task(**NETWORK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
+def erase() -> dict[str, Any] | None:
+    """Erase the people on the list from the bucket, versions and releases too, and write the receipt."""
+    from include.faceset import erase, receipt
+    from s3_sync.connection import connect
+    from s3_sync.erase import EraseFailed
+    from s3_sync.errors import LeaseHeld
+    from s3_sync.publish import put_file
+    from s3_sync.target import S3Target
+
+    run = current_run()
+    target = S3Target.parse(run.params.destination)
+    connection = None
+    try:
+        people = erase.finish(run)
+        if people and not run.params.skip_upload:
+            connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
+            erase_in_bucket(run, people, connection, target)
+    except (erase.EraseError, EraseFailed, LeaseHeld) as error:
+        raise AirflowFailException(str(error)) from error
+    written = receipt.write(run, people)
+    if connection is not None:
+        for path in written:
+            put_file(connection, target.sibling(".releases"), path, f"{receipt.FOLDER}/{path.name}")
+    told = receipt.told(run, written)
+    receipt.close(run)
+    return told
+
+
+def erase_in_bucket(run: Run, people: frozenset[str], connection: Any, target: Any) -> None:
+    """Delete what people have in the bucket, and bring its releases to what they are here; no older version stays."""
+    from include.faceset import erase, owner, receipt, release
+    from s3_sync import erase as s3
+    from s3_sync import lease
+
+    releases, names = target.sibling(".releases"), erase.published_files(run)
+    holder = holder_of(get_current_context()["ti"])
+    with lease.hold(connection, target, owner=owner.token(run), holder=holder, give_back=True) as check:
+        s3.check_pointer(connection, releases, "release_id", sealed_folder().name)
+        of_people = s3.of_folders(connection, target, sorted(people))
+        there = s3.folders(s3.list_versions(connection, releases), release.ID)
+        anew = erase.in_bucket(run, people, there, lambda folder: s3.fetch(connection, releases, folder, names))
+        replaced, before = s3.renew(connection, releases, anew, release.ID, check=check)
+        receipt.note_bucket(run, **s3.counts(of_people), release_files=replaced, release_versions=before.num_rows)
+        s3.delete_versions(connection, target, of_people, check=check)
+        s3.delete_versions(connection, releases, before, check=check)
+
+
 @task(**DISK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 def render_config() -> list[str]:
     """Write the training config from the sealed counts, import it and compare."""
@@ -401,6 +472,8 @@ def summary() -> dict[str, Any]:
     """Tell a person what happened to every file, what differs from before, and what to do next."""
     from include.faceset import release, render_config
     from include.faceset import summary as summaries
+    from include.faceset.suppressed import people
+    from s3_sync import erase as s3
     from s3_sync.connection import connect
     from s3_sync.delete import delete_prefix
     from s3_sync.listing import list_prefix
@@ -417,12 +490,15 @@ def summary() -> dict[str, Any]:
     if not run.params.skip_upload:
         connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
     if run.params.dry_run:
-        listing = None if connection is None else list_prefix(connection, target)
-        return {"summary": str(summaries.dry_run(run, listing, took))}
+        listing = to_erase = None
+        if connection is not None:
+            listing = list_prefix(connection, target)
+            to_erase = s3.counts(s3.of_folders(connection, target, sorted(people(run))))
+        return {"summary": str(summaries.dry_run(run, listing, took, to_erase))}
 
     folder = sealed_folder()
     sealed = release.read(folder)
-    summaries.summarise(run, sealed, took, ti.xcom_pull(task_ids="sync"))
+    summaries.summarise(run, sealed, took, ti.xcom_pull(task_ids="sync"), ti.xcom_pull(task_ids="erase"))
     if connection is not None:
         releases = target.sibling(".releases")
         for name in (render_config.file_name(run.dataset.name), release.SUMMARY_FILE, release.SUMMARY_JSON_FILE):
@@ -500,9 +576,10 @@ def make_dag(dataset: Dataset) -> DAG:
         copied = copy_shard.override(**reading).expand(shard=filtered)
         sealed = seal()
         proven = verify.override(outlets=[asset_of(dataset)])()
-        rendered, told = render_config(), summary()
-        chain(preflight(), scanned, filtered, copied, sealed, approved, sync, proven, rendered, told)
-        # So that a run without upload renders too, and a dry run has its summary.
+        erased, rendered, told = erase(), render_config(), summary()
+        chain(preflight(), scanned, filtered, copied, sealed, approved, sync, proven, erased, rendered, told)
+        # So that a run without upload erases and renders too, and a dry run has its summary.
+        sealed >> erased
         sealed >> rendered
         filtered >> told
     return dag

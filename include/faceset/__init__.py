@@ -5,7 +5,9 @@ The story, in the order in which a file of an export meets it::
     dataset, params   what a user declares, and what a run may change
     preflight         cheap refusals before any work
     owner             one run at a time works on an output
+    suppressed        the list of people to erase, and which rows name one of them
     scan, parts       export   -> manifest; of an export in parts, a manifest for each part, which stays
+    erase, receipt    people go out of all that earlier runs left, and a receipt says so
     filter_manifest   manifest -> selected/shard=K.parquet
     copy_shard        selected -> files in the merged dataset, if it lies on a disk, copied/shard=K.parquet
     restore_shard     the same, where a run rolls back to a kept release

@@ -113,7 +113,10 @@ def of_ledger(ledger: pa.Table) -> State:
 
 def foreseen(run: Run, shard: int, known: pa.Table) -> State:
     """The state that a run would make of a shard, as far as names, sizes and what the last release knows tell."""
-    rows = with_known(tables.read(run.selected(shard)), known)
+    selected = tables.read(run.selected(shard))
+    if run.params.release is not None:  # nothing is judged again
+        return State(selected.select(IMAGE.names), pa.array([], pa.string()))
+    rows = with_known(selected, known)
     bad = [outcome.value for outcome in Outcome if outcome not in {Outcome.KEPT, Outcome.TOO_FEW_IMAGES}]
     rows = rows.filter(pc.invert(pc.fill_null(pc.is_in(rows["outcome"], value_set=pa.array(bad)), False)))
     counted = rows.group_by("identity").aggregate([([], "count_all")])

@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveInt,
+    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
@@ -245,8 +246,14 @@ class Dataset(Declared):
     max_delete_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="Largest part of the destination that a run may delete."
     )
+    suppressed: AbsolutePath | None = Field(
+        None,
+        description="File that lists people to erase, one identity a line, beside those in <dataset>.suppressed, which "
+        "lies where this file lies and need not be named.",
+    )
     training: Training = Training()
     expected: Expected | None = None
+    _suppressed_beside: Path | None = PrivateAttr(None)
 
     @field_validator("schedule")
     @classmethod
@@ -272,6 +279,16 @@ class Dataset(Declared):
             msg = f"writes 31 December 2026 as {written!r}: must name year, month and day in letters, digits, _ . and -"
             raise ValueError(msg)
         return form
+
+    @property
+    def suppressed_beside(self) -> Path | None:
+        """Where a list of people to erase would lie beside the dataset file; None if it came from no file."""
+        return self._suppressed_beside
+
+    def lying_at(self, path: Path) -> "Dataset":
+        """This dataset, which now knows where its file lies."""
+        self._suppressed_beside = path.absolute().with_suffix(".suppressed")
+        return self
 
     @property
     def dated(self) -> bool:
@@ -332,9 +349,10 @@ def load(path: Path) -> Dataset:
         msg = f"{path.name}: name: is taken from the file name; remove the field"
         raise DatasetError(msg)
     try:
-        return Dataset.model_validate({**declared, "name": path.stem})
+        dataset = Dataset.model_validate({**declared, "name": path.stem})
     except ValidationError as error:
         raise DatasetError("\n".join(_mistakes(path, error))) from error
+    return dataset.lying_at(path)
 
 
 def find(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import files, parts, preflight, release, sharded, tables, unchanged
+from include.faceset import erase, files, parts, preflight, release, sharded, suppressed, tables, unchanged
 from include.faceset.ledger import LEDGER, Outcome, kept, rejected
 from include.faceset.run import Run
 
@@ -51,12 +51,17 @@ class ShardCounts(NamedTuple):
 def filter_manifest(run: Run) -> Filtered:
     """Filter every shard of a run; two shards are in memory at a time. A run that rolls back selects its release.
 
+    People on the list are erased first from all that earlier runs left (erase.py), so nothing behind it meets them.
+
     Raises:
         FilterError: no identity has enough images.
         NotReadyError: what was selected does not fit on the output's disk.
         PartsError: a known part was scanned under another declaration of its export.
         ReleaseError: the release to roll back to is not kept.
+        SuppressedError: the list of people to erase is wrong.
     """
+    if not run.params.dry_run:
+        erase.begin(run)
     release.note_baseline(run)
     if run.params.release is not None:
         return _select_release(run)
@@ -101,20 +106,26 @@ def read_counts(run: Run) -> Filtered:
 
 
 def _select_release(run: Run) -> Filtered:
-    folder = release.to_restore(run)
-    counts = Counter[int]()
+    folder, people = release.to_restore(run), suppressed.people(run)
+    counts = Counter[str]()
+    shards = []
     for shard in range(run.params.shards):
         rows = kept(sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards))
-        rows = tables.conformed(rows, LEDGER)
+        rows = suppressed.split(people, tables.conformed(rows, LEDGER))[1]
         if run.on_disk:  # a release that was made without an output says of no file when it was written
             written = pc.coalesce(rows["staged_mtime_ns"], rows["mtime_ns"])
             rows = rows.set_column(LEDGER.get_field_index("staged_mtime_ns"), "staged_mtime_ns", written)
         tables.write(rows, run.selected(shard))
         tables.write(LEDGER.empty_table(), run.filtered(shard))
-        counts[shard] = rows.num_rows
-    sealed = release.read(folder)
-    shards = [shard for shard in counts if counts[shard]]
-    selected = Filtered(shards, sealed.identities, sealed.images, identities_out=0, images_out=0, size=sealed.size)
+        shards += [shard] if rows.num_rows else []
+        counts.update(
+            identities=pc.count_distinct(rows["identity"]).as_py(),
+            images=rows.num_rows,
+            size=pc.sum(rows["size"]).as_py() or 0,
+        )
+    selected = Filtered(
+        shards, counts["identities"], counts["images"], identities_out=0, images_out=0, size=counts["size"]
+    )
     return _keep_counts(run, selected)
 
 

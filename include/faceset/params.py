@@ -83,6 +83,12 @@ class RunParams(BaseModel):
         description="Roll back: publish this kept release again, instead of what the exports hold now "
         "(`make releases` lists them).",
     )
+    suppressed: AbsolutePath | None = Field(
+        default=None,
+        title="People to erase",
+        description="File (absolute path) that lists further identities to erase, one a line, beside those of the "
+        "dataset's own list. A later run that does not name them takes them in again while the exports hold them.",
+    )
     config_path: AbsolutePath | None = Field(
         default=None,
         title="Config path",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from include.faceset import names, parts, release
+from include.faceset import erase, names, parts, release, suppressed
 from include.faceset.run import Run
 
 ROOM_TO_START = 1 << 30
@@ -25,7 +25,7 @@ def preflight(run: Run) -> None:
         NotReadyError: with all findings at once.
     """
     exports = _release(run) if run.params.release else [*_exports(run), *_parts(run)]
-    findings = [*exports, *_overlaps(run), *_output(run), *_names(run)]
+    findings = [*exports, *_overlaps(run), *_output(run), *_names(run), *_suppressed(run)]
     if findings:
         raise NotReadyError("\n".join(findings))
 
@@ -104,10 +104,12 @@ def _parts(run: Run) -> Iterator[str]:
 def nothing_to_do(run: Run) -> str | None:
     """Why a run has nothing to scan and nothing to build, if so.
 
-    All the parts that it asks for are absent, and every known part is in the last release.
+    All the parts that it asks for are absent, every known part is in the last release, and nobody is to be erased.
     """
     dated = [export for export in run.dataset.exports if export.dated]
     if run.params.release or run.partitions is None or any(parts.to_scan(run, export) for export in dated):
+        return None
+    if erase.is_needed(run):
         return None
     last = release.last(run)
     if run.dataset.publish == "latest" and parts.digests(run) != (release.read(last).parts if last else {}):
@@ -121,6 +123,13 @@ def _release(run: Run) -> Iterator[str]:
         release.to_restore(run)
     except release.ReleaseError as error:
         yield f"release: {error}"
+
+
+def _suppressed(run: Run) -> Iterator[str]:
+    try:
+        suppressed.people(run)
+    except suppressed.SuppressedError as error:
+        yield f"suppressed: {error}"
 
 
 def _overlaps(run: Run) -> Iterator[str]:

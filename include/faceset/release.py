@@ -7,7 +7,7 @@ as ``previous.json``, so that nothing half-done looks done; ``seal`` writes it a
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ SUMMARY_JSON_FILE = "summary.json"
 
 
 BASELINE_FILE = "baseline.json"
-_ID = re.compile(r"[0-9a-f]{16}")
+ID = r"[0-9a-f]{16}"
+"""What the id of a release, and so its folder's name, looks like."""
 
 
 class ReleaseError(RuntimeError):
@@ -44,7 +45,8 @@ class Release:
 
     `scanned` is the number of files that the scan met, by export; `size` the sum of the kept files in
     bytes; `decode` and `image_size` say how the images were looked at; `sealed_at` is when (ISO 8601, UTC);
-    `parts` are the parts that it was built from: digest of the manifest, by export and partition.
+    `parts` are the parts that it was built from: digest of the manifest, by export and partition. `formerly` are the
+    ids that it had before people were erased from it (see erase.py).
     """
 
     release_id: str
@@ -59,6 +61,7 @@ class Release:
     image_size: tuple[int, int]
     sealed_at: str
     parts: dict[str, dict[str, str]]
+    formerly: list[str] = field(default_factory=list)
 
     def pointer(self, location: str) -> dict[str, Any]:
         """What ``latest.json`` holds; `location` is the folder or URI of the release."""
@@ -87,7 +90,7 @@ class Digest:
         for key, sha256 in zip(rows["key"].to_pylist(), rows["sha256"].to_pylist(), strict=True):
             self._sha256.update(f"{key}\0{sha256.hex()}\n".encode())
         self.images += rows.num_rows
-        self.size += pc.sum(rows["size"]).as_py()
+        self.size += pc.sum(rows["size"]).as_py() or 0
         return rows
 
     @property
@@ -170,14 +173,17 @@ def outdated(run: Run) -> list[str]:
     return [folder.name for folder in folders(run)[run.dataset.keep_releases :] if folder != spared]
 
 
+def broken(run: Run) -> list[Path]:
+    """What a killed `seal` left of a release."""
+    named = [path for path in run.releases.glob("[0-9a-f]*") if re.fullmatch(ID, path.name)]
+    return [folder for folder in named if not (folder / RELEASE_FILE).exists()]
+
+
 def prune(mine: Attempt) -> list[str]:
-    """Remove what is outdated, and what a killed `seal` left of a release; return the ids of the releases."""
-    run = mine.run
-    broken = [path.name for path in run.releases.glob("[0-9a-f]*") if _ID.fullmatch(path.name)]
-    broken = [name for name in broken if not (run.release(name) / RELEASE_FILE).exists()]
-    old = outdated(run)
-    for name in [*old, *broken]:
-        mine.discard(run.release(name))
+    """Remove what is outdated or broken; return the ids of the releases."""
+    old = outdated(mine.run)
+    for folder in [*map(mine.run.release, old), *broken(mine.run)]:
+        mine.discard(folder)
     return old
 
 
@@ -198,14 +204,35 @@ def baseline(run: Run) -> Path | None:
     return folder if folder and (folder / RELEASE_FILE).exists() else None
 
 
+def kept_as(run: Run, release_id: str) -> Path | None:
+    """Folder of a release, also by an id that it had before people were erased from it; None if it is not kept."""
+    folder = run.release(release_id)
+    if (folder / RELEASE_FILE).exists():
+        return folder
+    return next((folder for folder in folders(run) if release_id in read(folder).formerly), None)
+
+
+def formerly(run: Run, release_id: str) -> list[str]:
+    """Ids that the kept release of an id had before people were erased from it."""
+    folder = run.release(release_id)
+    return read(folder).formerly if (folder / RELEASE_FILE).exists() else []
+
+
+def move_on(mine: Attempt, release: Release) -> None:
+    """Say that the release which ``output`` held last is now `release`; the output is yet to be brought to it."""
+    open_for_change(mine)
+    pointer = release.pointer(str(mine.run.release(release.release_id)))
+    files.write_text(mine.run.previous, json.dumps(pointer, indent=2) + "\n", within=mine.folder)
+
+
 def to_restore(run: Run) -> Path:
     """Folder of the release that this run rolls back to.
 
     Raises:
         ReleaseError: it is not kept.
     """
-    folder = run.release(run.params.release or "")
-    if run.params.release is None or not (folder / RELEASE_FILE).exists():
+    folder = kept_as(run, run.params.release or "")
+    if run.params.release is None or folder is None:
         found = ", ".join(path.name for path in folders(run)) or "none"
         msg = f"release {run.params.release} is not kept in {run.releases}; there are: {found}"
         raise ReleaseError(msg)

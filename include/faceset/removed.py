@@ -47,14 +47,19 @@ def read(run: Run, sha256: bytes) -> bytes | None:
         return None
 
 
-def forget_unused(mine: Attempt) -> None:
-    """Remove what no release holds any more."""
-    run = mine.run
+def unused(run: Run) -> list[str]:
+    """Names of what no release holds any more."""
     if not run.removed.is_dir():
-        return
+        return []
     manifests = [folder / release.MANIFEST_FILE for folder in release.folders(run)]
     used = tables.read_all(manifests, pa.schema([("sha256", pa.binary(32))]), ["sha256"])["sha256"]
     held = {path.name: bytes.fromhex(path.name) for path in run.removed.iterdir()}
-    unused = pc.invert(pc.is_in(pa.array(held.values(), pa.binary(32)), value_set=used.combine_chunks()))
-    for name in pa.array(held.keys(), pa.string()).filter(unused).to_pylist():
-        mine.discard(run.removed / name)
+    is_unused = pc.invert(pc.is_in(pa.array(held.values(), pa.binary(32)), value_set=used.combine_chunks()))
+    names: list[str] = pa.array(held.keys(), pa.string()).filter(is_unused).to_pylist()
+    return names
+
+
+def forget_unused(mine: Attempt) -> None:
+    """Remove what no release holds any more."""
+    for name in unused(mine.run):
+        mine.discard(mine.run.removed / name)

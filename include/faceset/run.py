@@ -8,6 +8,7 @@ A dataset that lies in S3 alone has no output; its file then names the folder of
     <output>.releases/latest.json           which release the merged dataset holds
     <output>.releases/<release id>/         sealed: manifest, ledger, class index, config, summary
     <output>.releases/parts/export=E/       the manifest of each part of a dated export, as last scanned
+    <output>.releases/erasures/             receipts of people who were erased, which name nobody
     <output>.releases/removed/              bytes that the output no longer holds but a kept release does, by SHA-256
     <output>.releases/.work/<run>/          what passes between the steps of one run
 """

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import names, objects, parts, sharded, walk
+from include.faceset import names, objects, parts, sharded, suppressed, walk
 from include.faceset.dataset import Export, FlatExport
 from include.faceset.ledger import SCANNED, Outcome
 from include.faceset.run import Run
@@ -64,6 +64,7 @@ def _scan_folder(run: Run, export: Export, partition: str | None) -> tuple[int, 
     below = "" if partition is None else f"{export.part(partition)}/"
     where = _where(run, export, below)
     note: dict[str, Any] = {"declared": parts.declared(export)}
+    people = suppressed.people(run)
     images = rejected = 0
     with (
         _explained(export.name, where),
@@ -72,7 +73,7 @@ def _scan_folder(run: Run, export: Export, partition: str | None) -> tuple[int, 
         ) as write,
     ):
         for listed in _listed(run, export, below):
-            rows = manifest_rows(export, partition, listed)
+            rows = suppressed.blanked(people, manifest_rows(export, partition, listed))
             good = rows.filter(pc.is_null(rows["outcome"]))
             for shard, of_shard in sharded.split(good, run.params.shards):
                 write(shard, of_shard)

@@ -84,6 +84,7 @@ def _seal(mine: Attempt) -> Release:
         image_size=run.dataset.image_size,
         sealed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         parts=parts.digests(run),
+        formerly=release.formerly(run, digest.release_id),
     )
     release.write(sealed, building, within=mine.folder)
     release.move_in(mine, building, sealed.release_id)

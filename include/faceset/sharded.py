@@ -98,6 +98,13 @@ def read(path: Path, shard: int, shards: int) -> pa.Table:
     return of_shard(file.read_row_groups(with_identity), shard, shards)
 
 
+def groups(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
+    """The row groups one after the other, each with its shard."""
+    file = pq.ParquetFile(path)
+    for group, shard in enumerate(json.loads(file.metadata.metadata[_NOTE.encode()])["groups"]):
+        yield shard, file.read_row_group(group, columns=columns)
+
+
 def of_shard(rows: pa.Table, shard: int, shards: int) -> pa.Table:
     """The rows whose identity lies in a shard."""
     return rows.filter(pc.equal(shards_of(rows["identity"], shards), shard))

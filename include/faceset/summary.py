@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from include.faceset import (
     changes,
+    erase,
     files,
     filter_manifest,
     parts,
@@ -61,7 +62,13 @@ def steps(breadcrumbs: Sequence[Mapping[str, Any]], order: Sequence[str]) -> lis
     return gathered
 
 
-def summarise(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] | None) -> dict[str, Any]:
+def summarise(
+    run: Run,
+    sealed: Release,
+    took: list[Step],
+    sync: Mapping[str, Any] | None,
+    erased: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Write ``summary.json`` and ``SUMMARY.md`` into the release folder.
 
     Args:
@@ -69,12 +76,13 @@ def summarise(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, An
         sealed: its release.
         took: the time of its steps so far.
         sync: result of the sync (uploaded, skipped, deleted, bytes); None if the run skipped the upload.
+        erased: what the run erased of people (`receipt.told`); None if nothing.
 
     Returns:
         What ``summary.json`` holds.
     """
     folder = run.release(sealed.release_id)
-    facts = gather(run, sealed, took, sync)
+    facts = gather(run, sealed, took, sync) | {"erased": dict(erased) if erased else None}
     files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n")
     files.write_text(folder / release.SUMMARY_FILE, report(run, facts, sample_identity(run, folder)))
     log.info("%s", report(run, facts, sample=None))
@@ -174,13 +182,14 @@ def report(run: Run, facts: dict[str, Any], sample: dict[str, Any] | None) -> st
     )
 
 
-def dry_run(run: Run, listing: pa.Table | None, took: list[Step]) -> Path:
+def dry_run(run: Run, listing: pa.Table | None, took: list[Step], in_bucket: Mapping[str, int] | None = None) -> Path:
     """Write what a run would do into the run's work folder, and log it.
 
     Args:
         run: the run.
         listing: columns key and size (bytes) of the destination now; None if the run would skip the upload.
         took: the time of its steps so far.
+        in_bucket: what would be erased of people in the bucket, in counts; None if the run would skip the upload.
 
     Returns:
         Path of the ``SUMMARY.md``.
@@ -203,10 +212,12 @@ def dry_run(run: Run, listing: pa.Table | None, took: list[Step]) -> Path:
         "before": before.name if before else None,
         "changes": _changes(run, before, states, values) if before else None,
         "parts": _parts(run),
-        "scan_rejected": count_outcomes(parts.rejected(run)),
+        "scan_rejected": {} if run.params.release else count_outcomes(parts.rejected(run)),
         "too_few_images": counts.images_out,
         "training": asdict(training.plan(run.dataset.training, identities, images.num_rows)),
         "sync": None if listing is None else foresee_sync(images, listing),
+        "erase": erase.foresee(run),
+        "erase_in_bucket": dict(in_bucket) if in_bucket is not None else None,
         "durations_s": {step.task: step.seconds for step in took},
         "steps": [asdict(step) for step in took],
     }

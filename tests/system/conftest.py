@@ -10,6 +10,7 @@ from local import seaweed, stack, storage
 from tests.s3_client import client
 
 BUCKET = "data-labeling.livereachmedia.com"
+VERSIONED = "versioned.livereachmedia.com"
 RUN_TIMEOUT_S = 240
 
 
@@ -52,7 +53,7 @@ class System:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.S3Server]:
-    with seaweed.running(tmp_path_factory.mktemp("system") / "s3", [BUCKET]) as running:
+    with seaweed.running(tmp_path_factory.mktemp("system") / "s3", [BUCKET, VERSIONED]) as running:
         yield running
 
 

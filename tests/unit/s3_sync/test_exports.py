@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from include.faceset import copy_shard, filter_manifest, parts, preflight, release, scan, seal, tables
+from include.faceset import copy_shard, erase, filter_manifest, parts, preflight, release, scan, seal, tables
 from include.faceset.dataset import Dataset
 from include.faceset.ledger import Outcome
 from include.faceset.params import ParamsError
@@ -26,6 +26,7 @@ from s3_sync.target import S3Target
 from s3_sync.verify import VerifyResult, verify
 from tests.s3_client import client
 from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
+from tests.unit.faceset.test_erase import traces
 from tests.unit.s3_sync.conftest import BUCKET
 
 pytestmark = pytest.mark.usefixtures("connection")
@@ -202,6 +203,27 @@ def test_without_an_output_the_prefix_is_the_merged_dataset(
     # Without the record of earlier syncs, equal ETags tell, and nothing is copied either.
     result.run.sync_record().unlink()
     assert deliver(result, target)["copied"] == 0
+
+
+def test_a_person_is_erased_from_a_dataset_without_output(
+    admin: Any, tmp_path: Path, root: S3Target, target: S3Target
+) -> None:
+    dataset = without_output(tmp_path, target, [in_s3(FLAT, root), in_s3(TREE, root)])
+    first = run_to_seal(run_of(dataset))
+    deliver(first, target)
+    listed = str(put(tmp_path / "people", b"anna\n"))
+    result = run_to_seal(run_of(dataset, "2", suppressed=listed))
+    erase.finish(result.run)
+    assert deliver(result, target)["deleted"] == 3
+    erase.finish(result.run)
+    assert {key.split("/")[0] for key in there(admin, target)} == {"ben", "fay"}
+    assert prove(result, target).objects.num_rows == result.sealed.images
+    images = [FACES[path] for path in FACES if "anna" in path]
+    assert traces(first.run.releases, "anna", images) == traces(tmp_path / "kept", "anna", images) == []
+    assert result.sealed.scanned == first.sealed.scanned
+    back = run_to_seal(run_of(dataset, "3", suppressed=listed, release=first.sealed.release_id))
+    assert back.sealed.release_id == result.sealed.release_id
+    assert admin.head_object(Bucket=BUCKET, Key=root.key("training_data/anna/1.jpg"))
 
 
 def test_what_an_exporter_noted_on_its_objects_is_not_published(

@@ -1,0 +1,229 @@
+"""Erase for good: keys with all their versions, and what files beside a prefix said before they were replaced.
+
+A deletion in a bucket with versioning only puts a marker on top; what lies under it must be deleted version by version.
+Without versioning a key has one version, called ``null``. Every call here is safe to make again.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from botocore.exceptions import ClientError
+
+from s3_sync.delete import BATCH
+from s3_sync.errors import S3SyncError, cause
+from s3_sync.publish import POINTER, put_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from s3_sync.connection import S3Connection
+    from s3_sync.target import S3Target
+
+SCHEMA = pa.schema([("key", pa.string()), ("version", pa.string()), ("latest", pa.bool_()), ("marker", pa.bool_())])
+NULL = "null"
+FOLDERS_ONE_BY_ONE = 200
+CHUNK = 1 << 20
+
+
+class EraseFailed(S3SyncError):  # noqa: N818 as in errors.py
+    """Not all could be erased. The message names no key: it may be of somebody who is to be forgotten."""
+
+
+def list_versions(connection: S3Connection, target: S3Target, below: str = "") -> pa.Table:
+    """Return every version and delete marker of the keys under ``target`` that begin with ``below`` (schema SCHEMA).
+
+    Raises EraseFailed if the credentials may not list versions.
+    """
+    pages = connection.client.get_paginator("list_object_versions").paginate(
+        Bucket=target.bucket, Prefix=target.key(below)
+    )
+    start, batches = len(target.prefix), []
+    try:
+        for page in pages:
+            for kind in ("Versions", "DeleteMarkers"):
+                found = page.get(kind, ())
+                columns = [
+                    [item["Key"][start:] for item in found],
+                    [item["VersionId"] for item in found],
+                    [item["IsLatest"] for item in found],
+                    [kind == "DeleteMarkers"] * len(found),
+                ]
+                batches.append(pa.record_batch(columns, schema=SCHEMA))
+    except ClientError as error:
+        raise EraseFailed(
+            f"the versions under {target.uri} cannot be listed ({cause(error)}): let the connection's credentials list"
+            " and delete them (s3:ListBucketVersions, s3:DeleteObjectVersion)"
+        ) from error
+    return pa.Table.from_batches(batches, schema=SCHEMA)
+
+
+def of_folders(connection: S3Connection, target: S3Target, folders: Sequence[str]) -> pa.Table:
+    """Return every version and delete marker of the keys in top-level ``folders`` of ``target``."""
+    if len(folders) > FOLDERS_ONE_BY_ONE:
+        found = list_versions(connection, target)
+        return found.filter(in_folders(found, folders))
+    with ThreadPoolExecutor(16) as pool:
+        parts = pool.map(lambda folder: list_versions(connection, target, f"{folder}/"), folders)
+        return pa.concat_tables([SCHEMA.empty_table(), *parts])
+
+
+def in_folders(found: pa.Table, folders: Iterable[str]) -> pa.Array:
+    """Return of each row of `list_versions` whether its key lies in one of the top-level ``folders``."""
+    wanted = pa.array(sorted(folders), pa.string())
+    return pc.is_in(pc.replace_substring_regex(found["key"], "(?s)/.*", ""), value_set=wanted)
+
+
+def folders(found: pa.Table, pattern: str) -> list[str]:
+    """Return the top-level folders, of names that match ``pattern`` in full, in which something is there."""
+    there = found.filter(pc.and_not(found["latest"], found["marker"]))
+    names = pc.unique(pc.replace_substring_regex(there["key"], "(?s)/.*", ""))
+    return sorted(names.filter(pc.match_substring_regex(names, f"^({pattern})$")).to_pylist())
+
+
+def counts(found: pa.Table) -> dict[str, int]:
+    """Return the number of ``objects`` that are there, of their older ``versions``, and of delete ``markers``."""
+    markers = pc.sum(found["marker"]).as_py() or 0
+    older = pc.sum(pc.and_not(pc.invert(found["latest"]), found["marker"])).as_py() or 0
+    return {"objects": found.num_rows - markers - older, "versions": older, "markers": markers}
+
+
+def delete_versions(
+    connection: S3Connection, target: S3Target, found: pa.Table, *, check: Callable[[], None] = lambda: None
+) -> None:
+    """Delete exactly these versions and markers (of `list_versions`); ``check`` is called before each request.
+
+    Markers go last: without its marker an older version would be there again.
+
+    Raises EraseFailed with how many S3 refused to delete, and why.
+    """
+    refused: list[str] = []
+    for rows in (found.filter(pc.invert(found["marker"])), found.filter(found["marker"])):
+        keys, versions = (rows[name].to_pylist() for name in ("key", "version"))
+        doomed = [{"Key": target.key(key), "VersionId": one} for key, one in zip(keys, versions, strict=True)]
+        for start in range(0, len(doomed), BATCH):
+            check()
+            answer = connection.client.delete_objects(
+                Bucket=target.bucket, Delete={"Objects": doomed[start : start + BATCH], "Quiet": True}
+            )
+            refused += [f"{error.get('Code')}: {error.get('Message')}" for error in answer.get("Errors", ())]
+        if refused:
+            raise EraseFailed(
+                f"{len(refused)} versions under {target.uri} could not be deleted, the first because of: {refused[0]}."
+                " Are they under an Object Lock, or may the credentials not delete versions (s3:DeleteObjectVersion)?"
+                " Put that right and run again"
+            )
+    for key in found.filter(pc.and_(found["marker"], pc.equal(found["version"], NULL)))["key"].to_pylist():
+        check()
+        _clear_null_marker(connection, target, key)
+
+
+def _clear_null_marker(connection: S3Connection, target: S3Target, key: str) -> None:
+    """See that a marker of a bucket with suspended versioning is gone: SeaweedFS keeps it, but not what replaces it."""
+    left = list_versions(connection, target, key)
+    if pc.any(pc.and_(pc.equal(left["key"], key), left["marker"])).as_py():
+        where = {"Bucket": target.bucket, "Key": target.key(key)}
+        put = connection.client.put_object(**where, Body=b"")
+        connection.client.delete_object(**where, VersionId=put.get("VersionId", NULL))
+
+
+def check_pointer(connection: S3Connection, target: S3Target, name: str, wanted: str) -> None:
+    """Check that ``latest.json`` under ``target`` says ``wanted`` under ``name``. Raises EraseFailed."""
+    try:
+        answer = connection.client.get_object(Bucket=target.bucket, Key=target.key(POINTER))
+        found = json.loads(answer["Body"].read()).get(name)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        found = None
+    if found != wanted:
+        raise EraseFailed(
+            f"{target.uri}{POINTER} names {found or 'nothing'} and no longer {wanted}: somebody else has changed the"
+            " destination since it was proven. Nothing was erased there; start another run"
+        )
+
+
+def renew(
+    connection: S3Connection,
+    target: S3Target,
+    anew: Iterable[tuple[str, Path | None]],
+    pattern: str,
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[int, pa.Table]:
+    """Put folders under ``target`` as they are now; of what they were nothing is deleted yet.
+
+    ``anew`` has the name of each folder that is there, and a local folder with its files as they should be, whose name
+    may be another; or None, if it is to go.
+
+    Returns how many files were put, and the versions to delete (of `list_versions`) so that nothing is left of what was
+    there before in any folder whose name matches ``pattern`` in full.
+    """
+    replaced = 0
+    gone = []
+    for name, folder in anew:
+        if folder is not None:
+            replaced += _replace_files(connection, target, folder, check)
+        if folder is None or folder.name != name:
+            gone.append(name)
+    found = list_versions(connection, target)
+    found = found.filter(pc.match_substring_regex(found["key"], f"(?s)^({pattern})/"))
+    older = pc.or_(pc.invert(found["latest"]), found["marker"])
+    return replaced, found.filter(pc.or_(older, in_folders(found, gone)))
+
+
+def _replace_files(connection: S3Connection, target: S3Target, folder: Path, check: Callable[[], None]) -> int:
+    """Put every file of ``folder`` under ``target``/<folder's name>/ whose bytes are not there yet; return how many."""
+    replaced = 0
+    for path in sorted(folder.iterdir()):
+        key = f"{folder.name}/{path.name}"
+        if not _is_there(connection, target, key, path):
+            check()
+            put_file(connection, target, path, key)
+            replaced += 1
+    return replaced
+
+
+def fetch(connection: S3Connection, target: S3Target, folder: Path, names: Iterable[str]) -> None:
+    """Download those of the files ``names`` that are under ``target``/<folder's name>/ into ``folder``."""
+    for name in names:
+        try:
+            answer = connection.client.get_object(Bucket=target.bucket, Key=target.key(f"{folder.name}/{name}"))
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                raise
+            continue
+        handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640)
+        with os.fdopen(handle, "wb") as file:
+            for block in answer["Body"].iter_chunks(CHUNK):
+                file.write(block)
+
+
+def _is_there(connection: S3Connection, target: S3Target, key: str, path: Path) -> bool:
+    """Whether an object has exactly the bytes of a file, by the SHA-256 that S3 keeps, or of what it sends."""
+    where = {"Bucket": target.bucket, "Key": target.key(key)}
+    with path.open("rb") as file:
+        wanted = hashlib.file_digest(file, "sha256")
+    try:
+        head = connection.client.head_object(**where, ChecksumMode="ENABLED")
+        if head["ContentLength"] != path.stat().st_size:
+            return False
+        # After a multipart upload it is a checksum of checksums, with "-<parts>" at its end.
+        if (kept := head.get("ChecksumSHA256", "")) and "-" not in kept:
+            return bool(kept == base64.b64encode(wanted.digest()).decode())
+        found = hashlib.sha256()
+        for block in connection.client.get_object(**where)["Body"].iter_chunks(CHUNK):
+            found.update(block)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return False
+        raise
+    return found.digest() == wanted.digest()
