@@ -1,0 +1,110 @@
+"""Processes like Airflow's workers: each runs one task of the DAG, by the DAG's own functions, and can be killed.
+
+This process imports everything once and then forks one for each task. It never does work itself, so that a fork
+finds no thread of Arrow's or obstore's half-way. A line of JSON comes in for each request, one goes out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import obstore  # noqa: F401 here and below: before the fork, not in each
+import pyarrow.compute  # noqa: F401
+import pyarrow.parquet  # noqa: F401
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.execution_time.context import set_current_context
+
+import dags.face_datasets as project
+import s3_sync.connection  # noqa: F401
+from include.faceset import params as run_params
+from include.faceset.dataset import Dataset
+from tests.kills.points import Points
+
+STEPS = Path(project.run_params.__file__).parent.glob("[a-z]*.py")
+
+
+class TaskInstance:
+    """What the DAG asks of Airflow's, answered from what the tasks before handed over.
+
+    Durations are left out, so that two runs have the same summary.
+    """
+
+    def __init__(self, dag_id: str, run_id: str, handed_over: dict[str, Any]) -> None:
+        self.dag_id, self.run_id, self.handed_over = dag_id, run_id, handed_over
+
+    def xcom_pull(self, task_ids: str) -> Any:
+        return self.handed_over.get(task_ids)
+
+    def get_dr_count(self, **_: Any) -> int:
+        """Whatever ran before is over: it was killed."""
+        return 0
+
+    def get_task_breadcrumbs(self, **_: Any) -> list[dict[str, Any]]:
+        return [{"task_id": task, "map_index": -1, "state": "success", "duration": 0.0} for task in self.handed_over]
+
+
+def work(asked: dict[str, Any]) -> Any:
+    """Run one task; what it hands over."""
+    dataset = Dataset.model_validate(asked["dataset"])
+    project.DATASETS[dataset.name] = dataset
+    dag = project.make_dag(dataset)
+    task = dag.task_dict[asked["task"]]
+    context: Any = {
+        "dag": dag,
+        "dag_run": None,
+        "params": {**run_params.defaults(dataset), **asked["params"]},
+        "run_id": asked["run_id"],
+        "ti": TaskInstance(dataset.name, asked["run_id"], asked["handed_over"]),
+    }
+    with set_current_context(context):
+        if asked["task"] in ("approve_deletions", "sync"):
+            task.render_template_fields(context, jinja2.Environment(undefined=jinja2.StrictUndefined))
+            task._pre_execute_hook(context)
+            return task.execute(context)
+        found = getattr(project, asked["task"]).function(*asked["arguments"])
+        return [{"extra": one.extra} for one in found] if asked["task"] == "verify" else found
+
+
+def start(asked: dict[str, Any]) -> int:
+    """Fork a process for a task; it writes into the file `answer` what came of it."""
+    pid = os.fork()
+    if pid:
+        return pid
+    os.dup2(2, 1)  # stdout is for the answers of the process that forks
+    points = Points(asked.get("at"), signal.Signals(asked.get("signal", signal.SIGKILL)))
+    answer: dict[str, Any] = {}
+    try:
+        points.watch()
+        answer["result"] = work(asked)
+    except BaseException as error:  # noqa: BLE001 whatever it is, the test is told
+        answer["error"] = f"{type(error).__name__}: {error}"
+        answer["traceback"] = traceback.format_exc()
+    answer["points"] = points.names
+    Path(asked["answer"]).write_text(json.dumps(answer))
+    os._exit("error" in answer)
+
+
+def main() -> None:
+    ExecutorSafeguard.test_mode = True
+    for step in STEPS:
+        importlib.import_module(f"include.faceset.{step.stem}")
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "wait" in asked:
+            _, status = os.waitpid(asked["wait"], os.WUNTRACED)
+            print(json.dumps(os.WSTOPSIG(status) if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)))
+        else:
+            print(json.dumps(start(asked)))
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
