@@ -303,11 +303,12 @@ def place(
     """Bring the identity's folder of the output to exactly the `wanted` names."""
     new = [entry.name for entry in staged.iterdir()]
     strays = present.keys() - wanted
-    if not new and not strays:
+    final = mine.run.output / staged.name
+    given_up = not wanted and final.is_dir() and not final.is_symlink()
+    if not new and not strays and not given_up:
         staged.rmdir()
         return
     release.open_for_change(mine)
-    final = mine.run.output / staged.name
     if new and not present:
         try:
             staged.rename(final)
@@ -322,7 +323,7 @@ def place(
     for name in strays:
         removed.take_out(mine, final / name, before)
     staged.rmdir()
-    if not wanted and final.exists():
+    if given_up:
         final.rmdir()
 
 

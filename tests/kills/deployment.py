@@ -208,7 +208,7 @@ class Deployment:
 def essence(name: str, content: bytes, *, another_run: bool) -> Any:
     """What a file says, without what every run has of its own, even of the same input.
 
-    These are: when the copied files were written (`staged_mtime_ns` of the ledger), when the release was sealed
+    These are: the name that a deployment draws once (`.deployment`), when the copied files were written (`staged_mtime_ns` of the ledger), when the release was sealed
     (`sealed_at`), when the lease was written; the order of rows in the records of uploads, which many threads make.
     And of another run, or of a sync that had less left to do: its name, and how much it uploaded itself.
     """
@@ -227,6 +227,8 @@ def essence(name: str, content: bytes, *, another_run: bool) -> Any:
             if name == "scanned.json":
                 return sorted(said.values())
         return {key: value for key, value in said.items() if key not in left_out}
+    if name == ".deployment":
+        return len(content)
     if name == "SUMMARY.md" and another_run:
         lines = content.decode().splitlines()
         row = next((index for index, line in enumerate(lines) if line.startswith("| uploaded")), -3) + 2
