@@ -24,13 +24,13 @@ READING = ("Get", "Head", "List")
 
 
 class Points:
-    """Counts the calls; kills its process at one of them, by SIGKILL or (to let it wake up later) SIGSTOP.
+    """Counts the calls; kills its process before or after one of them, by SIGKILL or, so that it wakes up, SIGSTOP.
 
-    `at` counts two for a call: an even number is the moment before it, an odd one the moment after. None: only count.
+    `at` is the number of a call, from 0, or the name of a line: its first call then. None: only count.
     """
 
-    def __init__(self, at: int | None = None, number: signal.Signals = signal.SIGKILL) -> None:
-        self.at, self.number = at, number
+    def __init__(self, at: int | str | None = None, *, after: bool = False, number: int = signal.SIGKILL) -> None:
+        self.at, self.after, self.number = at, after, number
         self.names: list[str] = []
         self.lock = threading.Lock()
 
@@ -44,12 +44,14 @@ class Points:
 
     def _wrapped(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*arguments: Any, **named: Any) -> Any:
-            moment = self._count(name)
-            self._kill_if(moment)
+            due = self._is_due(name)
+            if due and not self.after:
+                os.kill(os.getpid(), self.number)
             try:
                 return call(*arguments, **named)
             finally:
-                self._kill_if(moment + 1)
+                if due and self.after:
+                    os.kill(os.getpid(), self.number)
 
         return wrapped
 
@@ -60,14 +62,14 @@ class Points:
 
         return wrapped
 
-    def _count(self, name: str) -> int:
+    def _is_due(self, name: str) -> bool:
+        line = f"{name} in {_line()}"
         with self.lock:
-            self.names.append(f"{name} in {_line()}")
-            return 2 * len(self.names) - 2
-
-    def _kill_if(self, moment: int) -> None:
-        if moment == self.at:
-            os.kill(os.getpid(), self.number)
+            self.names.append(line)
+            if self.at not in (line, len(self.names) - 1):
+                return False
+            self.at = None
+            return True
 
 
 def _line() -> str:

@@ -1,22 +1,24 @@
 """A task that is killed at any of its steps and tried again ends as one that was never killed.
 
 The run is walked through once. Then each task is put back to where it began, killed (SIGKILL) before or after one of
-the calls that change a disk or the bucket, and run again. Everything on disk and in the bucket must then be as it was
-after the task that was not killed, so that what follows is the same too. By default the first and the last call of
-each line of code; KILLS=all takes every call.
+the calls that change a disk or the bucket, and tried again. Everything on disk and in the bucket must then be as it
+was after the task that was not killed, so that what follows is the same too.
+
+By default each line of code that makes such calls is a step, and the tries that follow a killed one are killed at the
+next steps, as far as they still come by them. KILLS=all kills at every single call, and then tries once more.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.kills.deployment import TASKS, Deployment
 from tests.kills.invariants import check_pointers
-from tests.kills.scenes import SCENES, Scene
+from tests.kills.scenes import SCENES, Moment, Scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 EVERY = os.environ.get("KILLS") == "all"
 
 
-@pytest.fixture(scope="module", params=list(SCENES))
+@pytest.fixture(scope="module", params=list(SCENES) if EVERY else ["following", "back"])
 def scene(request: pytest.FixtureRequest, deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     folder: Path = tmp_path_factory.mktemp("scene")
     built = SCENES[request.param](deployment, folder / "begin")
@@ -42,28 +44,36 @@ def leftovers(seen: dict[str, object]) -> list[str]:
 def test_a_task_killed_at_a_step_and_tried_again(
     scene: Scene, task: str, record_property: pytest.RecordProperty
 ) -> None:
-    deployment, kills, wrong = scene.deployment, 0, {}
+    kills = 0
     for moment in scene.of(task):
-        for at in points(moment.outcome.points):
-            where = f"{'after' if at % 2 else 'before'} {moment.outcome.points[at // 2]} ({at})"
-            deployment.restore(moment.saved, moment.objects)
-            killed = deployment.do(moment.run, task, moment.arguments, at=at)
-            assert killed.status == -signal.SIGKILL, where
-            check_pointers(deployment, where)
-            again = deployment.do(moment.run, task, moment.arguments)
-            assert again.status == 0, (where, again)
-            seen = deployment.seen()
-            differing = [name for name in seen.keys() | moment.seen.keys() if seen.get(name) != moment.seen.get(name)]
-            if differing or deployment.uploads():
-                wrong[where] = differing
-            kills += 1
+        calls = moment.outcome.points
+        at_each = [[{"at": call, "after": after}] for call in range(len(calls)) for after in (False, True)]
+        in_a_row = [{"at": line, "after": after} for line in dict.fromkeys(calls) for after in (False, True)]
+        for steps in at_each if EVERY else [in_a_row]:
+            while steps:
+                steps, killed = kill(scene.deployment, moment, steps)
+                kills += killed
     record_property("kills", kills)
-    assert not wrong
 
 
-def points(names: list[str]) -> list[int]:
-    """The moments to kill at: two for each call, or for the first and last of each line."""
-    calls = set(range(len(names)))
-    if not EVERY:
-        calls = {names.index(name) for name in names} | {len(names) - 1 - names[::-1].index(name) for name in names}
-    return [2 * call + after for call in sorted(calls) for after in (0, 1)]
+def kill(deployment: Deployment, moment: Moment, steps: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """Kill a task at steps, each try after the one before; the steps that were not come by, and how many were."""
+    deployment.restore(moment.saved, moment.objects)
+    killed, left = [], []
+    for step in steps:
+        outcome = deployment.do(moment.run, moment.task, moment.arguments, **step)
+        if outcome.status == 0:  # what the killed tries did was enough
+            left.append(step)
+            break
+        assert outcome.status == -signal.SIGKILL, (killed, step, outcome)
+        killed.append(step)
+        check_pointers(deployment, f"{killed}")
+    left += steps[len(killed) + len(left) :]
+    assert killed, steps
+    again = deployment.do(moment.run, moment.task, moment.arguments)
+    assert again.status == 0, (killed, again)
+    seen = deployment.seen()
+    differing = {name for name in seen.keys() | moment.seen.keys() if seen.get(name) != moment.seen.get(name)}
+    assert not differing, killed
+    assert not deployment.uploads(), killed
+    return left, len(killed)

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import traceback
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ import pyarrow.compute  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.execution_time.context import set_current_context
+from botocore.loaders import JSONFileLoader
 
 import dags.face_datasets as project
-import s3_sync.connection  # noqa: F401
 from include.faceset import params as run_params
 from include.faceset.dataset import Dataset
+from s3_sync.connection import connect
 from tests.kills.points import Points
 
 STEPS = Path(project.run_params.__file__).parent.glob("[a-z]*.py")
@@ -53,9 +55,7 @@ class TaskInstance:
 
 def work(asked: dict[str, Any]) -> Any:
     """Run one task; what it hands over."""
-    dataset = Dataset.model_validate(asked["dataset"])
-    project.DATASETS[dataset.name] = dataset
-    dag = project.make_dag(dataset)
+    dataset, dag = declared(json.dumps(asked["dataset"]))
     task = dag.task_dict[asked["task"]]
     context: Any = {
         "dag": dag,
@@ -73,13 +73,22 @@ def work(asked: dict[str, Any]) -> Any:
         return [{"extra": one.extra} for one in found] if asked["task"] == "verify" else found
 
 
+@cache
+def declared(dataset_file: str) -> tuple[Dataset, Any]:
+    """A dataset and its DAG."""
+    dataset = Dataset.model_validate_json(dataset_file)
+    project.DATASETS[dataset.name] = dataset
+    return dataset, project.make_dag(dataset)
+
+
 def start(asked: dict[str, Any]) -> int:
     """Fork a process for a task; it writes into the file `answer` what came of it."""
+    declared(json.dumps(asked["dataset"]))
     pid = os.fork()
     if pid:
         return pid
-    os.dup2(2, 1)  # stdout is for the answers of the process that forks
-    points = Points(asked.get("at"), signal.Signals(asked.get("signal", signal.SIGKILL)))
+    number = asked.get("signal", signal.SIGKILL)
+    points = Points(asked.get("at"), after=asked.get("after", False), number=number)
     answer: dict[str, Any] = {}
     try:
         points.watch()
@@ -92,18 +101,28 @@ def start(asked: dict[str, Any]) -> int:
     os._exit("error" in answer)
 
 
-def main() -> None:
-    ExecutorSafeguard.test_mode = True
+def import_everything() -> None:
+    """What a task needs for the first time: modules, and boto3's descriptions of AWS."""
     for step in STEPS:
         importlib.import_module(f"include.faceset.{step.stem}")
+    read = cache(JSONFileLoader().load_file)
+    JSONFileLoader.load_file = lambda _, path: read(path)
+    connect("none")
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what Airflow logs must not come among them
+    ExecutorSafeguard.test_mode = True
+    import_everything()
     for line in sys.stdin:
         asked = json.loads(line)
         if "wait" in asked:
             _, status = os.waitpid(asked["wait"], os.WUNTRACED)
-            print(json.dumps(os.WSTOPSIG(status) if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)))
+            answer = os.WSTOPSIG(status) if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
         else:
-            print(json.dumps(start(asked)))
-        sys.stdout.flush()
+            answer = start(asked)
+        print(answer, file=answers)
 
 
 if __name__ == "__main__":
