@@ -10,12 +10,13 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow.parquet as pq
 
@@ -32,6 +33,12 @@ TASKS = (
     *("approve_deletions", "sync", "verify", "render_config", "summary"),
 )
 STOPPED = int(signal.SIGSTOP)
+Like = Literal["task", "run", "other run"]
+OWN: dict[Like, set[str]] = {
+    "task": {"sealed_at", "written"},
+    "run": {"sealed_at", "written", "sync"},
+    "other run": {"sealed_at", "written", "sync", "run_id", "owner", "holder", "before", "changes"},
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,10 @@ class Worker:
         descriptor, answer = tempfile.mkstemp(dir=self.folder)
         os.close(descriptor)
         return self.ask({**request, "answer": answer}), Path(answer)
+
+    def await_end(self, pid: int) -> None:
+        """Wait until a task's process has ended; its id stays its own until `wait`."""
+        self.ask({"await": pid})
 
     def wait(self, pid: int, answer: Path) -> Outcome:
         """Wait until a task's process has ended, or was stopped."""
@@ -95,17 +106,6 @@ def worker(environment: dict[str, str]) -> Iterator[Worker]:
         yield Worker(process, Path(folder))
         assert process.stdin is not None
         process.stdin.close()
-
-
-@dataclass(frozen=True)
-class State:
-    """All that a run can change: files by path below the deployment's folder, objects by key.
-
-    Each file has its kind, mode, modification time, number of links and bytes, each object its bytes.
-    """
-
-    files: dict[str, tuple[int, int, bytes]]
-    objects: dict[str, bytes]
 
 
 @dataclass
@@ -155,6 +155,44 @@ class Deployment:
                 assert not any(one.status for one in outcomes), outcomes
                 run.done(task, [one.result for one in outcomes])
 
+    def work_until_killed(self, run: Progress, seconds: float) -> bool:
+        """Do the tasks of a run, those of a mapped task at once, and kill all processes when the time has come.
+
+        False: the run was over before.
+        """
+        running: list[int] = []
+        lock, over = threading.Lock(), threading.Event()
+
+        def kill() -> None:
+            with lock:
+                over.set()
+                for pid in running:
+                    os.kill(pid, signal.SIGKILL)
+
+        timer = threading.Timer(seconds, kill)
+        timer.start()
+        try:
+            for task in TASKS:
+                with lock:
+                    if over.is_set():
+                        return True
+                    started = [self.worker.start(self.request(run, task, one)) for one in run.instances(task)]
+                    running += [pid for pid, _ in started]
+                outcomes = []
+                for pid, answer in started:
+                    self.worker.await_end(pid)
+                    with lock:
+                        outcomes.append(self.worker.wait(pid, answer))
+                        running.remove(pid)
+                if any(one.status == -signal.SIGKILL for one in outcomes):
+                    return True
+                assert not any(one.status for one in outcomes), outcomes
+                run.done(task, [one.result for one in outcomes])
+            return False
+        finally:
+            timer.cancel()
+            timer.join()
+
     # What it holds.
 
     def save(self, folder: Path) -> dict[str, bytes]:
@@ -190,27 +228,31 @@ class Deployment:
         found: list[Any] = self.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
         return found
 
-    def seen(self, *, another_run: bool = False) -> dict[str, Any]:
+    def seen(self, like: Like = "task") -> dict[str, Any]:
         """Everything there is, but for what every run has of its own (`essence`)."""
         found: dict[str, Any] = {}
         for top in ("exports", "merged", "merged.releases"):
             for path in sorted((self.folder / top).rglob("*")):
                 status = path.lstat()
                 name = str(path.relative_to(self.folder))
+                if like == "other run" and "/.work/" in name and "/staging/" not in name:
+                    continue
                 content = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
-                found[name] = (oct(status.st_mode), essence(path.name, content, another_run=another_run))
+                found[name] = (oct(status.st_mode), essence(path.name, content, like))
         for key, content in self.objects().items():
-            found[f"s3:{key}"] = essence(key.rpartition("/")[2], content, another_run=another_run)
+            found[f"s3:{key}"] = essence(key.rpartition("/")[2], content, like)
         return found
 
 
 @lru_cache(maxsize=10_000)
-def essence(name: str, content: bytes, *, another_run: bool) -> Any:
-    """What a file says, without what every run has of its own, even of the same input.
+def essence(name: str, content: bytes, like: Like) -> Any:
+    """What a file says, without what is never twice the same, even of the same input.
 
-    These are: the name that a deployment draws once (`.deployment`), when the copied files were written (`staged_mtime_ns` of the ledger), when the release was sealed
-    (`sealed_at`), when the lease was written; the order of rows in the records of uploads, which many threads make.
-    And of another run, or of a sync that had less left to do: its name, and how much it uploaded itself.
+    Of the same task, these are: the name that a deployment draws once (`.deployment`), when the copied files were
+    written (`staged_mtime_ns` of the ledger), when the release was sealed (`sealed_at`), when the lease was written
+    (`written`), and the order of rows in the records of uploads, which many threads make. Of the same run, whose sync
+    may have had less left to do, also how much it uploaded. Of another run, also its name, and in its summary what it
+    compares with: the release that it found.
     """
     if name.endswith(".parquet"):
         table = pq.read_table(BytesIO(content))
@@ -219,20 +261,15 @@ def essence(name: str, content: bytes, *, another_run: bool) -> Any:
         if "etag" in table.column_names:
             table = table.sort_by("key")
         return str(table.schema), table.to_pylist()
-    if name in ("release.json", "lease.json", "summary.json", ".owner.json", "scanned.json"):
+    if name in ("release.json", "lease.json", "summary.json", ".owner.json"):
         said = json.loads(content)
-        left_out = {"sealed_at", "written"}
-        if another_run:
-            left_out |= {"run_id", "owner", "sync"}
-            if name == "scanned.json":
-                return sorted(said.values())
-        return {key: value for key, value in said.items() if key not in left_out}
+        return {key: value for key, value in said.items() if key not in OWN[like]}
     if name == ".deployment":
         return len(content)
-    if name == "SUMMARY.md" and another_run:
+    if name == "SUMMARY.md" and like != "task":
         lines = content.decode().splitlines()
         row = next((index for index, line in enumerate(lines) if line.startswith("| uploaded")), -3) + 2
-        return lines[:row] + lines[row + 1 :]
+        return like == "other run" or lines[:row] + lines[row + 1 :]
     return content
 
 
@@ -251,6 +288,11 @@ class Progress:
         if task == "copy_shard":
             return [[shard] for shard in self.handed_over["filter_manifest"]]
         return [[]]
+
+    @property
+    def next_task(self) -> str:
+        """The first task that has not ended well."""
+        return next(task for task in TASKS if task not in self.handed_over)
 
     def done(self, task: str, results: list[Any]) -> None:
         self.handed_over[task] = results if task in ("scan", "copy_shard") else results[0]

@@ -21,6 +21,11 @@ def check_pointers(deployment: Deployment, where: str) -> None:
     if latest.exists():
         manifest = latest.parent / json.loads(latest.read_text())["release_id"] / "manifest.parquet"
         output = deployment.folder / "merged"
+        ledger = pq.read_table(manifest.with_name("ledger.parquet"), columns=["key", "size", "staged_mtime_ns"])
+        for row in ledger.to_pylist():
+            if row["key"]:
+                status = (output / row["key"]).lstat()
+                assert (status.st_size, status.st_mtime_ns) == (row["size"], row["staged_mtime_ns"]), where
         there = {str(path.relative_to(output)): path.read_bytes() for path in output.rglob("*") if path.is_file()}
         assert digests(there) == wanted(manifest.read_bytes()), where
     objects, releases = deployment.objects(), PREFIX.removesuffix("/") + ".releases/"
