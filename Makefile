@@ -90,6 +90,10 @@ lock: $(STAMP) ## Resolve requirements*.txt into requirements.lock (newest versi
 	@$(BIN)/uv pip compile --no-config --python-version 3.11 --generate-hashes --upgrade --quiet \
 	    --custom-compile-command 'make lock' --output-file requirements.lock requirements.txt requirements-dev.txt
 
+.PHONY: audit
+audit: $(STAMP) ## Ask PyPI's advisories about every locked package (needs the internet)
+	@$(BIN)/uv tool run --no-config --quiet pip-audit==2.10.1 --strict --disable-pip --require-hashes --requirement requirements.lock
+
 .PHONY: schema
 schema: $(STAMP) ## Publish the JSON schema of the dataset files
 	@$(PY) -m include.faceset.dataset > include/datasets/dataset.schema.json

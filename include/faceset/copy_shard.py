@@ -130,7 +130,7 @@ def copy_shard(run: Run, shard: int) -> Copied:
         CopyError: a file exists but cannot be read (permission, disk), or the output cannot be written.
     """
     with attempt(run, f"shard={shard:03d}") as mine:
-        run.output.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+        files.make_folder(run.output)
         copied, opened = _copy(mine, shard)
         tables.write(copied, run.copied(shard), within=mine.folder)
     images_kept = kept(copied)

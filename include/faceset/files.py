@@ -34,21 +34,33 @@ def replacing(path: Path, within: Path | None = None) -> Iterator[Path]:
         WriteError: the disk is full, or another try of the same task has begun.
     """
     if within is None or within not in path.parents:
-        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        make_folder(path.parent)
     if within is None:
         within = path.parent
         sweep(within, path.name)
     temporary = within / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
-        yield temporary
-        _finish(temporary, path)
+        with room_for(path):
+            yield temporary
+            _finish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Say what to do where the disk of `path` is full.
+
+    Raises:
+        WriteError: the disk is full.
+    """
+    try:
+        yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
         msg = f"{path} cannot be written: {os.strerror(error.errno or 0)}; make room on its disk, then clear this task"
         raise WriteError(msg) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _finish(temporary: Path, path: Path) -> None:
@@ -61,6 +73,19 @@ def _finish(temporary: Path, path: Path) -> None:
         msg = f"{path} was not written: another try of this task has begun since; look at that one"
         raise WriteError(msg) from error
     sync_folder(path.parent)
+
+
+def opener(path: str, flags: int) -> int:
+    """For `open(..., opener=opener)`: a file that is made is for its owner and group only."""
+    return os.open(path, flags, FILE_MODE)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, each of them for its owner and group only."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        # Not `parents=True`: that makes those above open to everybody.
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
 
 
 def sweep(folder: Path, name: str | None = None) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset import files, parts, preflight, release, sharded, tables, unchanged
+from include.faceset.attempt import Attempt, attempt
 from include.faceset.ledger import LEDGER, Outcome, kept, rejected
 from include.faceset.run import Run
 
@@ -56,13 +57,18 @@ def filter_manifest(run: Run) -> Filtered:
         NotReadyError: what was selected does not fit on the output's disk.
         PartsError: a known part was scanned under another declaration of its export.
         ReleaseError: the release to roll back to is not kept.
+        SupersededError: a later try of this filter has begun.
     """
-    release.note_baseline(run)
-    if run.params.release is not None:
-        return _select_release(run)
-    parts.note_scanned(run)
+    with attempt(run, "filter") as mine:
+        release.note_baseline(mine)
+        return _filter(mine) if run.params.release is None else _select_release(mine)
+
+
+def _filter(mine: Attempt) -> Filtered:
+    run = mine.run
+    parts.note_scanned(mine)
     with ThreadPoolExecutor(SHARDS_IN_MEMORY) as pool:
-        filtered = list(pool.map(lambda shard: _filter_shard(run, shard), range(run.params.shards)))
+        filtered = list(pool.map(lambda shard: _filter_shard(mine, shard), range(run.params.shards)))
     as_before: dict[bytes, bool] = {}
     for _, disputes in filtered:
         for sha256, same in disputes:
@@ -75,16 +81,17 @@ def filter_manifest(run: Run) -> Filtered:
             f"({total.images_out:,} images in all); check the exports, their declared layouts, and min_images"
         )
         raise FilterError(msg)
-    unchanged.write_disputes(run, [sha256 for sha256, same in as_before.items() if same])
+    unchanged.write_disputes(mine, [sha256 for sha256, same in as_before.items() if same])
     preflight.check_room(run, total.images, total.size)
-    return _keep_counts(run, Filtered(shards, **total._asdict()))
+    return _keep_counts(mine, Filtered(shards, **total._asdict()))
 
 
-def _filter_shard(run: Run, shard: int) -> tuple[ShardCounts, list[tuple[bytes, bool]]]:
+def _filter_shard(mine: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[bytes, bool]]]:
     """Write what a shard selects and what it rejects; its counts, and its disputes as `unchanged.disputes` has them."""
+    run = mine.run
     enough, few = split(parts.images(run, shard), run.params.min_images)
-    tables.write(enough, run.selected(shard))
-    tables.write(rejected(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard))
+    tables.write(enough, run.selected(shard), within=mine.folder)
+    tables.write(rejected(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard), within=mine.folder)
     counts = ShardCounts(
         identities=pc.count_distinct(enough["identity"]).as_py(),
         images=enough.num_rows,
@@ -100,22 +107,23 @@ def read_counts(run: Run) -> Filtered:
     return Filtered(**json.loads((run.work / COUNTS_FILE).read_text(encoding="utf-8")))
 
 
-def _select_release(run: Run) -> Filtered:
+def _select_release(mine: Attempt) -> Filtered:
+    run = mine.run
     folder = release.to_restore(run)
     counts = Counter[int]()
     for shard in range(run.params.shards):
         rows = kept(sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards))
-        tables.write(rows, run.selected(shard))
-        tables.write(LEDGER.empty_table(), run.filtered(shard))
+        tables.write(rows, run.selected(shard), within=mine.folder)
+        tables.write(LEDGER.empty_table(), run.filtered(shard), within=mine.folder)
         counts[shard] = rows.num_rows
     sealed = release.read(folder)
     shards = [shard for shard in counts if counts[shard]]
     selected = Filtered(shards, sealed.identities, sealed.images, identities_out=0, images_out=0, size=sealed.size)
-    return _keep_counts(run, selected)
+    return _keep_counts(mine, selected)
 
 
-def _keep_counts(run: Run, counts: Filtered) -> Filtered:
-    files.write_text(run.work / COUNTS_FILE, json.dumps(asdict(counts)))
+def _keep_counts(mine: Attempt, counts: Filtered) -> Filtered:
+    files.write_text(mine.run.work / COUNTS_FILE, json.dumps(asdict(counts)), within=mine.folder)
     return counts
 
 

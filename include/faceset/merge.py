@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 
 from include.faceset import sharded, tables
 
-ROWS_AT_ONCE = 100_000
-"""Rows in memory over all files that are merged."""
+ROWS_OF_EACH = 2_000
+"""Rows in memory of each of the files that are merged: a row group."""
 HASHES_AT_ONCE = 4_000_000
 """Hashes in memory: with what counting them needs about 400 MB."""
 
@@ -18,15 +18,14 @@ _HASH = pa.schema([("sha256", pa.binary(32))])
 
 
 def in_order(paths: Sequence[Path], by: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """The rows of Parquet files, each of which is sorted by a column, in the order of that column over all files.
+    """The rows of files of `write_sorted`, in the order of their column over all files.
 
     Args:
         paths: the files; of one schema.
         by: the column, ascending by code point.
         columns: what is wanted of them, `by` among it; None: all.
     """
-    rows = max(1, ROWS_AT_ONCE // max(1, len(paths)))
-    sources = [_Source(path, by, rows, columns) for path in paths]
+    sources = [_Source(path, by, columns) for path in paths]
     while sources := [source for source in sources if source.fill()]:
         # Whatever is still unread comes behind the first of the last rows that were read.
         until = min(source.last for source in sources)
@@ -37,18 +36,20 @@ def in_order(paths: Sequence[Path], by: str, columns: list[str] | None = None) -
 class _Source:
     """One file, as far as it was read."""
 
-    def __init__(self, path: Path, by: str, rows: int, columns: list[str] | None) -> None:
-        self.by = by
-        self.batches = pq.ParquetFile(path).iter_batches(batch_size=rows, columns=columns)
+    def __init__(self, path: Path, by: str, columns: list[str] | None) -> None:
+        self.by, self.columns = by, columns
+        self.file = pq.ParquetFile(path)
+        self.unread = iter(range(self.file.num_row_groups))
         self.rows = pa.table({by: pa.array([], pa.string())})
 
     def fill(self) -> bool:
         """Have rows in hand; False if there are no more."""
         while self.rows.num_rows == 0:
-            batch = next(self.batches, None)
-            if batch is None:
+            group = next(self.unread, None)
+            if group is None:
                 return False
-            self.rows = pa.Table.from_batches([batch])
+            # Not by `iter_batches`, which holds a whole column of a row group for every file.
+            self.rows = self.file.read_row_group(group, self.columns, use_threads=False)
         return True
 
     @property
@@ -74,7 +75,7 @@ def repeated(hashes: Iterable[pa.ChunkedArray], total: int, scratch: Path) -> pa
     if parts <= 1:
         return _twice(pa.chunked_array([chunk for column in hashes for chunk in column.chunks], _HASH[0].type))
     try:
-        with sharded.writing(scratch, _HASH, parts) as add:
+        with sharded.writing(scratch, _HASH, parts, gathered=sharded.GATHERED_BYTES) as add:
             for column in hashes:
                 rows = pa.table([column], schema=_HASH)
                 for part, of_part in _by_first_byte(rows, parts):
@@ -99,5 +100,5 @@ def _twice(hashes: pa.ChunkedArray) -> pa.Array:
 
 def write_sorted(rows: pa.Table, by: str, path: Path) -> Path:
     """Write rows so that `in_order` can read them."""
-    tables.write(rows.sort_by(by), path)
+    tables.write(rows.sort_by(by), path, row_group_size=ROWS_OF_EACH)
     return path

@@ -8,8 +8,11 @@ a run that is over, or that Airflow does not know, has nothing any more.
 import fcntl
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TextIO
 
 from include.faceset import files
 from include.faceset.run import Run
@@ -25,10 +28,8 @@ class Owner:
 
 def token(run: Run) -> str:
     """What tells this run from all others wherever they run: a name drawn once for the output, and the run's own."""
-    run.releases.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
-    with (run.releases / ".deployment").open("a+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
+    files.make_folder(run.releases)
+    with _locked(run.releases / ".deployment") as file:
         if not (name := file.read()):
             file.write(name := uuid.uuid4().hex)
     return f"{name}/{run.dataset.name}/{run.run_id}"
@@ -37,10 +38,8 @@ def token(run: Run) -> str:
 def take(run: Run, is_over: Callable[[Owner], bool]) -> Owner | None:
     """Take the output for a run; return the run that has it, if there is one and it `is_over` not. Takes it again."""
     mine = Owner(run.dataset.name, run.run_id)
-    run.releases.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
-    with run.owner.open("a+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
+    files.make_folder(run.releases)
+    with _locked(run.owner) as file:
         text = file.read()
         try:
             other = Owner(**json.loads(text))
@@ -63,3 +62,12 @@ def other(run: Run) -> Owner | None:
     except (FileNotFoundError, ValueError):  # new, or its writer was killed
         return None
     return None if found == Owner(run.dataset.name, run.run_id) else found
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[TextIO]:
+    """A file, made if it is missing, that nobody else has open like this; at its start."""
+    with files.room_for(path), open(path, "a+", encoding="utf-8", opener=files.opener) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        yield file

@@ -181,11 +181,12 @@ def prune(mine: Attempt) -> list[str]:
     return old
 
 
-def note_baseline(run: Run) -> None:
+def note_baseline(mine: Attempt) -> None:
     """Keep in mind what the last release was before this run changes anything; a second try of the run keeps it."""
+    run = mine.run
     if not (run.work / BASELINE_FILE).exists():
         folder = last(run)
-        files.write_text(run.work / BASELINE_FILE, json.dumps(folder.name if folder else None))
+        files.write_text(run.work / BASELINE_FILE, json.dumps(folder.name if folder else None), mine.folder)
 
 
 def baseline(run: Run) -> Path | None:

@@ -28,7 +28,7 @@ def restore_shard(run: Run, shard: int) -> Copied:
     missing: list[Row] = []
     identities = 0
     with attempt(run, f"shard={shard:03d}") as mine:
-        run.output.mkdir(mode=files.FOLDER_MODE, parents=True, exist_ok=True)
+        files.make_folder(run.output)
         for identity, group in groupby(rows_of(selected.sort_by("key")), key=lambda row: row.identity):
             rows = {str(row.key).rpartition("/")[2]: row for row in group}
             staged, final = mine.new / identity, run.output / identity

@@ -3,6 +3,7 @@
 Only metadata is read, no file is opened, no link is followed.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,13 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset import names, parts, sharded, walk
+from include.faceset.attempt import Attempt, attempt
 from include.faceset.dataset import Export, FlatExport
 from include.faceset.ledger import SCANNED, Outcome
 from include.faceset.run import Run
 from include.faceset.walk import Listed
 
+_OF_A_DISK = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN}
 ROWS_IN_MEMORY = 100_000
-"""Files held, over all shards, before each shard gets a row group: about 40 MB."""
+"""Files listed before they become rows: about 40 MB."""
 
 
 class ScanError(RuntimeError):
@@ -43,33 +46,48 @@ def scan(run: Run, export_name: str) -> Scanned:
 
     Raises:
         ScanError: the export or a part is missing or empty, or a folder in it cannot be read.
+        SupersededError: a later try of this scan has begun.
     """
     export = next(export for export in run.dataset.exports if export.name == export_name)
     if run.params.release is not None:  # a run that rolls back looks at no export
         return Scanned(export.name, 0, 0, 0, parts=0, absent=[])
+    with attempt(run, f"scan={export.name}") as mine:
+        return _scan(mine, export)
+
+
+def _scan(mine: Attempt, export: Export) -> Scanned:
+    run = mine.run
     root = export.folder(Path(run.params.local_source))
     if not export.dated:
-        images, rejected = _scan_folder(run, export, root, None)
+        images, rejected = _scan_folder(mine, export, root, None)
         return Scanned(export.name, images + rejected, images, rejected, parts=0, absent=[])
     with _explained(export.name, root):
         partitions = parts.to_scan(run, export)
     absent = sorted(set(run.partitions or ()) - set(partitions))
     images = rejected = 0
     for partition in partitions:
-        found = _scan_folder(run, export, root / export.part(partition), partition)
+        found = _scan_folder(mine, export, root / export.part(partition), partition)
         images, rejected = images + found[0], rejected + found[1]
     return Scanned(export.name, images + rejected, images, rejected, len(partitions), absent)
 
 
-def _scan_folder(run: Run, export: Export, folder: Path, partition: str | None) -> tuple[int, int]:
+def _scan_folder(mine: Attempt, export: Export, folder: Path, partition: str | None) -> tuple[int, int]:
     """Write one manifest; the numbers of images and of rejected files."""
+    run = mine.run
     walked = walk.flat if isinstance(export, FlatExport) else walk.image_folder
     below = "" if partition is None else f"{export.part(partition)}/"
     note: dict[str, Any] = {"declared": parts.declared(export)}
     images = rejected = 0
     with (
         _explained(export.name, folder),
-        sharded.writing(run.manifest(export.name, partition), SCANNED, run.params.shards, note) as write,
+        sharded.writing(
+            run.manifest(export.name, partition),
+            SCANNED,
+            run.params.shards,
+            note,
+            within=mine.folder,
+            gathered=sharded.GATHERED_BYTES,
+        ) as write,
     ):
         for listed in walked(folder, ROWS_IN_MEMORY, follow=not below):
             rows = manifest_rows(export, partition, listed)
@@ -181,5 +199,13 @@ def _explained(export: str, root: Path) -> Iterator[None]:
         msg = (
             f"export {export}: the folder {error.filename or root} cannot be read ({error.strerror}); "
             "let the user that runs Airflow's workers read it (r-x on folders, r-- on files), then clear this task"
+        )
+        raise ScanError(msg) from error
+    except OSError as error:
+        if error.errno not in _OF_A_DISK:
+            raise
+        msg = (
+            f"export {export}: the folder {error.filename or root} cannot be read ({error.strerror}); "
+            "look after its disk or its mount, then clear this task"
         )
         raise ScanError(msg) from error

@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,6 +26,8 @@ from include.faceset.unchanged import present_files
 
 MANIFEST_COLUMNS = ["identity", "key", "sha256", "size", "mtime_ns", "export", "path", "format", "colour"]
 MANIFEST = pa.schema([LEDGER.field(name) for name in MANIFEST_COLUMNS])
+_NAMES = pa.schema([("identity", pa.string())])
+_NAMES_AT_ONCE = 100_000
 CLASSES = pa.schema([("index", pa.int64()), ("identity", pa.string()), ("images", pa.int64())])
 
 
@@ -172,12 +175,12 @@ def bring_to(mine: Attempt, images: Callable[[int], pa.Table]) -> None:
         SealError: a file is missing or is not as it was written (size and mtime).
     """
     run = mine.run
-    names, doomed = _top(run)
+    doomed: list[Path] = []
     missing = 0
-    for shard in range(run.params.shards):
+    for shard, names in _top(mine, doomed):
         of_shard = images(shard)
         identities = pc.unique(of_shard["identity"])
-        surplus = names[shard].filter(pc.invert(pc.is_in(names[shard], value_set=identities)))
+        surplus = names.filter(pc.invert(pc.is_in(names, value_set=identities)))
         doomed += [run.output / name for name in surplus.to_pylist()]
         present = present_files(run.output, identities.to_pylist())
         doomed += _strays(run, of_shard, present)
@@ -199,15 +202,21 @@ def bring_to(mine: Attempt, images: Callable[[int], pa.Table]) -> None:
         raise SealError(msg)
 
 
-def _top(run: Run) -> tuple[list[pa.Array], list[Path]]:
-    """What lies in the output: names by the shard that an identity of that name has, and what can be no identity."""
-    with os.scandir(run.output) as entries:
-        found = [entry.name for entry in entries]
-    safe = pa.table({"identity": pa.array([name for name in found if shown(name) == name], pa.string())})
-    odd = [run.output / name for name in found if shown(name) != name]
-    of_shards = dict(sharded.split(safe, run.params.shards)) if safe.num_rows else {}
-    rows = [of_shards.get(shard, safe.slice(0, 0)) for shard in range(run.params.shards)]
-    return [some["identity"].combine_chunks() for some in rows], odd
+def _top(mine: Attempt, odd: list[Path]) -> Iterator[tuple[int, pa.ChunkedArray]]:
+    """What lies in the output: of each shard the names that would be its identities; what can be none goes to `odd`."""
+    run = mine.run
+    path = mine.folder / "names.parquet"
+    with (
+        sharded.writing(path, _NAMES, run.params.shards, within=mine.folder, gathered=sharded.GATHERED_BYTES) as add,
+        os.scandir(run.output) as entries,
+    ):
+        while some := [entry.name for entry in islice(entries, _NAMES_AT_ONCE)]:
+            odd += [run.output / name for name in some if shown(name) != name]
+            safe = pa.table([[name for name in some if shown(name) == name]], schema=_NAMES)
+            for shard, of_shard in sharded.split(safe, run.params.shards):
+                add(shard, of_shard)
+    for shard in range(run.params.shards):
+        yield shard, sharded.read(path, shard, run.params.shards)["identity"]
 
 
 def _strays(run: Run, images: pa.Table, present: pa.Table) -> Iterator[Path]:
@@ -225,12 +234,12 @@ def _before(run: Run, doomed: list[Path]) -> removed.Before:
     folder = release.last(run)
     if folder is None:
         return {}
-    ledger = tables.read(
-        folder / release.LEDGER_FILE, ["identity", "key", "sha256", "size", "staged_mtime_ns", "outcome"]
-    )
-    inside = {path.relative_to(run.output).parts[0] for path in doomed}
-    concerned = pa.array([shown(name) for name in inside], pa.string())
-    return removed.before(ledger.filter(pc.is_in(ledger["identity"], value_set=concerned)))
+    inside = sorted({shown(path.relative_to(run.output).parts[0]) for path in doomed})
+    known: removed.Before = {}
+    for shard, concerned in sharded.split(pa.table([inside], schema=_NAMES), run.params.shards):
+        ledger = sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards)
+        known |= removed.before(ledger.filter(pc.is_in(ledger["identity"], value_set=pc.unique(concerned["identity"]))))
+    return known
 
 
 def _copied(run: Run, shard: int, columns: list[str] | None = None) -> pa.Table:

@@ -19,6 +19,8 @@ from include.faceset import files, tables
 
 NO_SHARD = -1
 """Where rows go that have no identity."""
+GATHERED_BYTES = 256 << 20
+"""Rows that `writing` may hold until each shard gets a row group: many small ones would make the file slow to open."""
 _NOTE = "faceset"
 
 Add = Callable[[int, pa.Table], None]
@@ -31,7 +33,13 @@ def shard_of(identity: str, shards: int) -> int:
 
 @contextmanager
 def writing(
-    path: Path, schema: pa.Schema, shards: int, note: dict[str, Any] | None = None, within: Path | None = None
+    path: Path,
+    schema: pa.Schema,
+    shards: int,
+    note: dict[str, Any] | None = None,
+    within: Path | None = None,
+    *,
+    gathered: int = 0,
 ) -> Iterator[Add]:
     """Give a function that adds rows of a shard; `path` holds them all when the block ends, else what it held before.
 
@@ -41,19 +49,34 @@ def writing(
         shards: how many shards there are.
         note: JSON-able facts to keep with the file; may be filled in until the block ends.
         within: as for `files.replacing`.
+        gathered: bytes of rows to hold before they are written, where few rows of a shard are added at a time.
     """
     groups: list[int] = []
+    waiting: dict[int, list[pa.Table]] = {}
+    held = 0
     with (
         files.replacing(path, within) as temporary,
         pq.ParquetWriter(temporary, schema, compression=tables.COMPRESSION) as writer,
     ):
 
         def add(shard: int, rows: pa.Table) -> None:
+            nonlocal held
             if rows.num_rows:
+                waiting.setdefault(shard, []).append(rows)
+                held += rows.nbytes
+            if held > gathered:
+                flush()
+
+        def flush() -> None:
+            nonlocal held
+            for shard in sorted(waiting):
+                rows = pa.concat_tables(waiting.pop(shard))
                 groups.append(shard)
                 writer.write_table(rows, row_group_size=rows.num_rows)
+            held = 0
 
         yield add
+        flush()
         kept = {"shards": shards, "groups": groups, **(note or {})}
         writer.add_key_value_metadata({_NOTE: json.dumps(kept)})
 

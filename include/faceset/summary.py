@@ -74,9 +74,10 @@ def summarise(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, An
         What ``summary.json`` holds.
     """
     folder = run.release(sealed.release_id)
-    facts = gather(run, sealed, took, sync)
-    files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n")
-    files.write_text(folder / release.SUMMARY_FILE, report(run, facts, sample_identity(run, folder)))
+    with attempt(run, "summary") as mine:
+        facts = gather(run, sealed, took, sync)
+        files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n", mine.folder)
+        files.write_text(folder / release.SUMMARY_FILE, report(run, facts, sample_identity(run, folder)), mine.folder)
     log.info("%s", report(run, facts, sample=None))
     return facts
 

@@ -11,10 +11,10 @@ from include.faceset import files
 COMPRESSION = "zstd"
 
 
-def write(table: pa.Table, path: Path, within: Path | None = None) -> None:
+def write(table: pa.Table, path: Path, within: Path | None = None, *, row_group_size: int | None = None) -> None:
     """Write a table so that `path` holds all of it or what it held before; `within` as for `files.replacing`."""
     with files.replacing(path, within) as temporary:
-        pq.write_table(table, temporary, compression=COMPRESSION)
+        pq.write_table(table, temporary, compression=COMPRESSION, row_group_size=row_group_size)
 
 
 def write_all(parts: Iterable[pa.Table], schema: pa.Schema, path: Path, within: Path | None = None) -> None:

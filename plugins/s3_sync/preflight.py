@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore import UNSIGNED
@@ -25,6 +28,8 @@ READ_TIMEOUT_S = 3
 # No request starts later, so the whole ends within ten seconds.
 LAST_REQUEST_S = 10 - CONNECT_TIMEOUT_S - READ_TIMEOUT_S
 SIBLING = ".releases"
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, RequestTimeTooSkewed
+MAX_SKEW = timedelta(minutes=15)
 EVERYBODY = (
     "http://acs.amazonaws.com/groups/global/AllUsers",
     "http://acs.amazonaws.com/groups/global/AuthenticatedUsers",
@@ -46,8 +51,9 @@ def check_destination(connection: S3Connection, target: S3Target) -> None:
 
     The bucket exists (it is never created), is in the connection's region, and lets these credentials list,
     write and delete; a small object beside the prefix, under ``<prefix>.releases/``, is written and removed for
-    that. Nobody may list or read without credentials, and neither policy nor ACL may open the bucket to everybody;
-    a policy or an ACL that these credentials may not see is logged as unknown.
+    that. Nobody may list or read without credentials, neither policy nor ACL may open the bucket to everybody, and
+    its block of public access, where it has one, must be whole; what of these the credentials may not see, or the
+    server does not have, is logged as unknown. The clocks here and there must agree as far as signing needs.
 
     Raises DestinationNotReady with cause and remedy.
     """
@@ -72,6 +78,7 @@ class _Check:
         try:
             head = self._ask(self.client.head_bucket)
         except ClientError as error:
+            self._same_time(error.response)
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             region = error.response["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
             if status == 404:
@@ -82,9 +89,18 @@ class _Check:
             self.listing()
             remedy = "it is missing, or these credentials may not see it (s3:ListBucket)"
             raise self._not_ready("is not accessible", remedy, error) from error
+        self._same_time(head)
         region = head.get("BucketRegion")
         if region and region != self.client.meta.region_name and "amazonaws.com" in self.connection.endpoint:
             raise self._not_ready(f"is in {region}", _region_remedy(region))
+
+    def _same_time(self, answer: Any) -> None:
+        if date := answer["ResponseMetadata"]["HTTPHeaders"].get("date"):
+            ahead = datetime.now(UTC) - parsedate_to_datetime(date)
+            if abs(ahead) > MAX_SKEW:
+                minutes = f"{abs(ahead) / timedelta(minutes=1):.0f} minutes {'ahead' if ahead > MAX_SKEW else 'behind'}"
+                what = f"would refuse what is signed here: the clock of this machine is {minutes}"
+                raise self._not_ready(what, "synchronise it (timedatectl set-ntp true)")
 
     def listing(self) -> None:
         try:
@@ -133,7 +149,11 @@ class _Check:
 
     def policy(self) -> None:
         status = self._readable("policy status", self.client.get_bucket_policy_status)
-        if status and status["PolicyStatus"].get("IsPublic"):
+        if (
+            status["PolicyStatus"].get("IsPublic")
+            if status
+            else _is_public(self._readable("policy", self.client.get_bucket_policy))
+        ):
             raise self._not_ready("has a public policy", "remove the public statement from the bucket's policy")
         acl = self._readable("ACL", self.client.get_bucket_acl)
         grantees = {grant.get("Grantee", {}).get("URI") for grant in (acl or {}).get("Grants", ())}
@@ -141,7 +161,10 @@ class _Check:
             raise self._not_ready("has an ACL that grants access to everybody", "make the ACL private")
         block = self._readable("public access block", self.client.get_public_access_block)
         if block and not all(block["PublicAccessBlockConfiguration"].values()):
-            log.warning("%s: public access is not blocked altogether", self.target.bucket)
+            raise self._not_ready(
+                "has a block of public access with gaps",
+                "switch on all four settings of the bucket's block public access",
+            )
 
     def _readable(self, what: str, call: Callable[..., Any]) -> dict[str, Any] | None:
         """Return the answer, None if there is nothing or these credentials may not see it."""
@@ -173,3 +196,18 @@ class _Check:
 
 def _region_remedy(region: str | None) -> str:
     return f"set region_name to {region or 'the region of the bucket'} in the extra of the connection"
+
+
+def _is_public(answer: dict[str, Any] | None) -> bool:
+    """Tell whether a policy allows anything to everybody, for a server that does not judge its policies itself."""
+    statements = json.loads(answer["Policy"]).get("Statement", []) if answer else []
+    return any(
+        one.get("Effect") == "Allow" and _is_everybody(one.get("Principal")) and not one.get("Condition")
+        for one in (statements if isinstance(statements, list) else [statements])
+    )
+
+
+def _is_everybody(principal: Any) -> bool:
+    if isinstance(principal, dict):
+        return any(_is_everybody(one) for one in principal.values())
+    return "*" in principal if isinstance(principal, list) else principal == "*"

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FILE_MODE = 0o640
+FOLDER_MODE = 0o750
 SCHEMA = pa.schema([("key", pa.string()), ("sha256", pa.binary(32)), ("etag", pa.string())])
 
 
@@ -55,7 +57,7 @@ def read(path: Path | None, connection: S3Connection, target: S3Target) -> pa.Ta
 
 def write(path: Path, table: pa.Table, connection: S3Connection, target: S3Target) -> None:
     """Replace the record at ``path`` with ``table``, all or nothing; what a killed writer left goes too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
         left.unlink(missing_ok=True)
     bound = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(_binding(connection, target))
@@ -64,6 +66,7 @@ def write(path: Path, table: pa.Table, connection: S3Connection, target: S3Targe
         with os.fdopen(handle, "wb") as file:
             pq.write_table(bound, file, compression="zstd")
             file.flush()
+            os.fchmod(file.fileno(), FILE_MODE)
             os.fsync(file.fileno())
         Path(temporary).replace(path)
     except BaseException:

@@ -19,7 +19,7 @@ keys = st.lists(st.lists(st.text(max_size=4), max_size=20), min_size=1, max_size
 @given(keys, st.integers(1, 40))
 def test_files_are_read_in_one_order(shards: list[list[str]], at_once: int) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merge, "ROWS_AT_ONCE", at_once)
+        patch.setattr(merge, "ROWS_OF_EACH", at_once)
         paths = [
             merge.write_sorted(pa.table({"key": pa.array(rows, pa.string()), "n": range(len(rows))}), "key", path)
             for number, rows in enumerate(shards)

@@ -2,16 +2,28 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from local import storage
+from local.seaweed import Credentials, S3Server
 from s3_sync.connection import S3Connection, connect
 from s3_sync.errors import DestinationNotReady, InvalidOption
-from s3_sync.preflight import check_destination
+from s3_sync.preflight import LAST_REQUEST_S, READ_TIMEOUT_S, check_destination
 from s3_sync.sync import sync
 from s3_sync.target import S3Target
 
@@ -34,6 +46,131 @@ def test_a_bucket_that_anybody_may_read_or_list_is_refused(
         admin.delete_bucket_policy(Bucket=target.bucket)
     left = admin.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix.removesuffix("/"))
     assert left.get("KeyCount", 0) == 0
+
+
+def test_a_policy_that_opens_the_prefix_alone_is_refused(
+    admin: Any, connection: S3Connection, target: S3Target
+) -> None:
+    """The probe, which lies beside the prefix, stays private then."""
+    there = f"arn:aws:s3:::{target.bucket}/{target.prefix}*"
+    statement = {"Effect": "Allow", "Principal": {"AWS": ["*"]}, "Action": "s3:GetObject", "Resource": there}
+    admin.put_bucket_policy(
+        Bucket=target.bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    )
+    try:
+        with pytest.raises(DestinationNotReady, match="has a public policy: remove the public statement"):
+            check_destination(connection, target)
+    finally:
+        admin.delete_bucket_policy(Bucket=target.bucket)
+
+
+class Answers(ThreadingHTTPServer):
+    """An endpoint that says yes to all who sign, `behind` by that much and after `delay_s` seconds.
+
+    `blocked` are the settings of its block of public access, which SeaweedFS does not have.
+    """
+
+    behind = timedelta()
+    delay_s = 0.0
+    requests = 0
+    blocked: Mapping[str, bool] = MappingProxyType({})
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Answers
+
+    def do_any(self) -> None:
+        self.server.requests += 1
+        time.sleep(self.server.delay_s)
+        signed = "Authorization" in self.headers
+        settings = "".join(f"<{name}>{str(on).lower()}</{name}>" for name, on in self.server.blocked.items())
+        body = {
+            "list-type": "<ListBucketResult/>",
+            "publicAccessBlock": f"<PublicAccessBlockConfiguration>{settings}</PublicAccessBlockConfiguration>",
+            "policyStatus": "<PolicyStatus><IsPublic>false</IsPublic></PolicyStatus>",
+            "acl": "<AccessControlPolicy/>",
+        }.get(urlsplit(self.path).query.partition("=")[0], "")
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response_only(200 if signed else 403)
+        self.send_header("Date", format_datetime(datetime.now(UTC) - self.server.behind, usegmt=True))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body.encode())
+
+    do_HEAD = do_GET = do_PUT = do_DELETE = do_any  # noqa: N815 (http.server's names)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    with Answers(("127.0.0.1", 0), Answer) as server, ThreadPoolExecutor(1) as pool:
+        served = pool.submit(server.serve_forever)
+        lead_to(f"http://127.0.0.1:{server.server_address[1]}", Credentials("anybody", "anything"), monkeypatch)
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            served.result()
+
+
+@pytest.mark.parametrize(
+    "gap", [None, "BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"]
+)
+def test_a_block_of_public_access_with_a_gap_is_refused(answers: Answers, target: S3Target, gap: str | None) -> None:
+    whole = dict.fromkeys(["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"], True)
+    answers.blocked = whole if gap is None else whole | {gap: False}
+    with nullcontext() if gap is None else pytest.raises(DestinationNotReady, match="switch on all four"):
+        check_destination(connect(target.bucket), target)
+
+
+@pytest.mark.parametrize(("behind", "said"), [(2, "120 minutes ahead"), (-2, "120 minutes behind")])
+def test_a_clock_two_hours_off_is_refused(answers: Answers, target: S3Target, behind: int, said: str) -> None:
+    answers.behind = timedelta(hours=behind)
+    with pytest.raises(DestinationNotReady, match=f"the clock of this machine is {said}: synchronise it"):
+        check_destination(connect(target.bucket), target)
+    assert answers.requests == 1
+
+
+def test_an_endpoint_that_takes_long_to_answer_is_given_up(answers: Answers, target: S3Target) -> None:
+    answers.delay_s = READ_TIMEOUT_S - 0.5
+    with pytest.raises(DestinationNotReady, match=r"answers too slowly: check the endpoint http://127\.0\.0\.1:"):
+        check_destination(connect(target.bucket), target)
+    # Requests begin within LAST_REQUEST_S, and tidying up is one more.
+    assert answers.requests <= LAST_REQUEST_S / answers.delay_s + 2
+
+
+def test_an_endpoint_that_never_answers_is_given_up(target: S3Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        lead_to(f"http://127.0.0.1:{silent.getsockname()[1]}", Credentials("anybody", "anything"), monkeypatch)
+        with pytest.raises(DestinationNotReady, match=r"cannot be reached .*: check the endpoint"):
+            check_destination(connect(target.bucket), target)
+
+
+def test_wrong_credentials_and_a_missing_bucket_are_told_apart(
+    admin: Any, connection: S3Connection, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = S3Target.parse("s3://absent.example.com/set/")
+    with pytest.raises(DestinationNotReady, match=r"absent\.example\.com .*correct the destination|may not"):
+        check_destination(connect(absent.bucket), absent)
+    there = {bucket["Name"] for bucket in admin.list_buckets()["Buckets"]}
+    assert absent.bucket not in there
+    target = S3Target.parse(f"s3://{next(iter(there))}/set/")
+    for wrong, said in (
+        (Credentials(server.user.access_key, "wrong"), "the secret key does not fit the access key"),
+        (Credentials("nobody", "wrong"), "the access key is unknown"),
+    ):
+        lead_to(server.endpoint, wrong, monkeypatch)
+        with pytest.raises(DestinationNotReady, match=said):
+            check_destination(connect(target.bucket), target)
+
+
+def lead_to(endpoint: str, credentials: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the connection `aws_default` lead there."""
+    for name, value in storage.connection(S3Server(endpoint, credentials, credentials, 0)).items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.mark.usefixtures("connection")

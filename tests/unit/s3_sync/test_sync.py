@@ -1,6 +1,7 @@
 """The sync as its user sees it: files here, keys there."""
 
 import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def test_the_prefix_gets_exactly_the_files(
     assert head["ContentType"] == "image/jpeg"
     assert head["ChecksumSHA256"]
 
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o640
     again = sync(connection, target, source=source, record_path=kept)
     assert (again.uploaded, again.skipped, again.deleted) == (0, 3, 0)
     assert admin.get_object(Bucket=target.bucket, Key=neighbour)["Body"].read() == b"not ours"
