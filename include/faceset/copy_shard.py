@@ -353,7 +353,8 @@ def _source_folder(root: int, folder: str) -> Iterator[int | None]:
 def _explained(row: Row, error: OSError) -> CopyError:
     return CopyError(
         f"export {row.export}: {error.filename or row.name}: {error.strerror}; if it is a source, let the user "
-        "that runs Airflow's workers read it; if the disk is full, make room; then clear this task"
+        "that runs Airflow's workers read it; if the disk is full, make room, and if it fails, see to it; then clear "
+        "this task"
     )
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,14 @@ def last(run: Run) -> Path | None:
             continue
         return folder if (folder / RELEASE_FILE).exists() else None
     return None
+
+
+def moment(run: Run) -> str:
+    """When it is (ISO 8601, UTC): after the last release was sealed, also where the clock says otherwise."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    if (folder := last(run)) is not None:
+        now = max(now, datetime.fromisoformat(read(folder).sealed_at) + timedelta(seconds=1))
+    return now.isoformat()
 
 
 def folders(run: Run) -> list[Path]:

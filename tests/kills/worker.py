@@ -16,10 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import obstore  # noqa: F401 here and below: before the fork, not in each
-import pyarrow.compute  # noqa: F401
-import pyarrow.parquet  # noqa: F401
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.execution_time.context import set_current_context
 from botocore.loaders import JSONFileLoader
@@ -66,7 +62,7 @@ def work(asked: dict[str, Any]) -> Any:
     }
     with set_current_context(context):
         if asked["task"] in ("approve_deletions", "sync"):
-            task.render_template_fields(context, jinja2.Environment(undefined=jinja2.StrictUndefined))
+            task.render_template_fields(context, task.get_template_env(dag=dag))
             task._pre_execute_hook(context)
             return task.execute(context)
         found = getattr(project, asked["task"]).function(*asked["arguments"])
