@@ -82,6 +82,7 @@ def attempt(run: Run, task: str) -> Iterator[Attempt]:
 def _attempt(run: Run, task: str) -> Iterator[Attempt]:
     files.make_folder(run.staging)
     mine = Attempt(run, run.staging / f"{task}-{secrets.token_hex(4)}")
+    mine.folder.mkdir(mode=files.FOLDER_MODE)
     try:
         _begin(mine, task)
         yield mine
@@ -98,7 +99,7 @@ def _attempt(run: Run, task: str) -> Iterator[Attempt]:
 
 
 def _begin(mine: Attempt, task: str) -> None:
-    for folder in (mine.folder, mine.new, mine.set_aside, mine.waste, mine.superseded):
+    for folder in (mine.new, mine.set_aside, mine.waste, mine.superseded):
         folder.mkdir(mode=files.FOLDER_MODE)
     # A later run takes the output first and looks for the folders of tries then. So it finds this one, or is found.
     if later := owner.other(mine.run):

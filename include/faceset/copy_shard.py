@@ -128,6 +128,7 @@ def copy_shard(run: Run, shard: int) -> Copied:
 
     Raises:
         CopyError: a file exists but cannot be read (permission, disk), or the output cannot be written.
+        WriteError: the output's disk is full.
     """
     with attempt(run, f"shard={shard:03d}") as mine:
         files.make_folder(run.output)
@@ -196,6 +197,8 @@ def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> tuple[Verdic
                 try:
                     _judge(shared, verdicts, row, source, staged)
                 except OSError as error:
+                    if files.is_full(error):
+                        raise
                     raise _explained(row, error) from error
     if len(verdicts.names) < run.params.min_images:
         for name, index in verdicts.names.items():
@@ -353,8 +356,7 @@ def _source_folder(root: int, folder: str) -> Iterator[int | None]:
 def _explained(row: Row, error: OSError) -> CopyError:
     return CopyError(
         f"export {row.export}: {error.filename or row.name}: {error.strerror}; if it is a source, let the user "
-        "that runs Airflow's workers read it; if the disk is full, make room, and if it fails, see to it; then clear "
-        "this task"
+        "that runs Airflow's workers read it; if a disk or a mount fails, see to it; then clear this task"
     )
 
 

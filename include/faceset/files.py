@@ -57,10 +57,15 @@ def room_for(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
         msg = f"{path} cannot be written: {os.strerror(error.errno or 0)}; make room on its disk, then clear this task"
         raise WriteError(msg) from error
+
+
+def is_full(error: OSError) -> bool:
+    """Whether it says that a disk, or somebody's share of it, is full."""
+    return error.errno in _FULL
 
 
 def _finish(temporary: Path, path: Path) -> None:

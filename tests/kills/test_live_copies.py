@@ -61,7 +61,7 @@ def test_copies_that_wake_up_change_nothing(deployment: Deployment, tmp_path: Pa
             now = deployment.seen()
             assert not [name for name in seen.keys() | now.keys() if seen.get(name) != now.get(name)], line
             check_pointers(deployment, line)
-        assert ended_early > 3
+        assert ended_early >= 3
     finally:
         for _, pid, answer in paused:
             os.kill(pid, signal.SIGKILL)
