@@ -35,7 +35,7 @@ def test_copies_that_wake_up_change_nothing(deployment: Deployment, tmp_path: Pa
     begun = next(number for number, name in enumerate(calls) if "attempt.py:_begin" in name)
     paused = []
     try:
-        for line in dict.fromkeys(call for call in calls[begun:] if call != calls[begun]):
+        for line in dict.fromkeys(calls[begun:]):
             pid, answer = deployment.worker.start(
                 deployment.request(run, task, arguments, at=line, signal=signal.SIGSTOP)
             )
