@@ -12,7 +12,7 @@ import signal
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -137,6 +137,7 @@ class Merge(RuleBasedStateMachine):
             finally:
                 os._exit(code)
         _, status = os.waitpid(pid, 0)
+        event("came to its end" if status == 0 else "was killed")
         assert os.waitstatus_to_exitcode(status) in {0, -signal.SIGKILL}
         # Whether it was killed or not: what it sealed is known once another run has sealed it.
         self.settled = False
