@@ -52,7 +52,7 @@ def test_a_task_killed_at_a_step_and_tried_again(scene: Scene, task: str) -> Non
         calls = moment.outcome.points
         at_each = [[{"at": call, "after": after}] for call in range(len(calls)) for after in (False, True)]
         in_a_row = [{"at": line, "after": after} for line in dict.fromkeys(calls) for after in (False, True)]
-        left = at_each if EVERY else [in_a_row]
+        left = [steps for steps in (at_each if EVERY else [in_a_row]) if steps]
         while left:
             not_come_by, killed = kill(scene.deployment, moment, left.pop())
             kills += killed

@@ -12,7 +12,7 @@ import signal
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, event, settings
+from hypothesis import HealthCheck, Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -191,5 +191,6 @@ TestMerge.settings = settings(
     max_examples=max(1, CASES // STEPS),
     stateful_step_count=STEPS,
     deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a failure is told as it was drawn
     suppress_health_check=list(HealthCheck),
 )
