@@ -122,8 +122,8 @@ class Merge(RuleBasedStateMachine):
     )
     def be_killed(self, at: int, min_images: int, *, after: bool, again: bool, back: bool) -> None:
         """A run that is killed at a call that changes the disk, if it comes to so many."""
-        kept = release.folders(make_run(self.dataset))
-        changes = {"release": kept[-1].name} if back else {"min_images": min_images}
+        kept = self.kept()
+        changes = {"release": kept[-1]} if back and kept else {"min_images": min_images}
         self.number += not again
         run = make_run(self.dataset, f"manual__{self.number}", **changes)
         pid = os.fork()
@@ -142,17 +142,21 @@ class Merge(RuleBasedStateMachine):
         # Whether it was killed or not: what it sealed is known once another run has sealed it.
         self.settled = False
 
-    @precondition(lambda self: self.outputs)
+    @precondition(lambda self: self.outputs and self.kept())
     @rule(number=st.integers(0, 1), shards=st.integers(1, 3))
     def roll_back(self, number: int, shards: int) -> None:
-        kept = release.folders(make_run(self.dataset))
-        name = kept[min(number, len(kept) - 1)].name
+        kept = self.kept()
+        name = kept[min(number, len(kept) - 1)]
         self.number += 1
         result = run_to_seal(make_run(self.dataset, f"manual__{self.number}", release=name, shards=shards))
         assert result.sealed.release_id == name
         if name in self.outputs:
             assert result.output == self.outputs[name]
         self.finish(result)
+
+    def kept(self) -> list[str]:
+        """Ids of the releases that can be rolled back to: none while a `seal` that was killed was making the only one."""
+        return [folder.name for folder in release.folders(make_run(self.dataset))]
 
     def finish(self, result: Result) -> None:
         """What the DAG does after `seal`."""
@@ -183,7 +187,7 @@ class Merge(RuleBasedStateMachine):
         assert not (latest.parent / "previous.json").exists()
         assert not list(latest.parent.glob(".work/*/staging/*"))
         assert len(list(latest.parent.glob(".work/*"))) == 1
-        assert len(release.folders(make_run(self.dataset))) <= 3
+        assert len(self.kept()) <= 3
 
 
 TestMerge = Merge.TestCase
