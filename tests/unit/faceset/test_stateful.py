@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from include.faceset import release, render_config, summary, tables
+from include.faceset import release, summary, tables
 from tests.kills.points import Points
 from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_properties import BAD, GOOD, Files, fingerprint, model, path_of
@@ -75,6 +75,12 @@ class Merge(RuleBasedStateMachine):
         if self.files.pop(file, None) is not None:
             (self.root / "exports" / file[0] / path_of(file)).unlink()
             self.before = fingerprint(self.root, without={"merged", "merged.releases"})
+
+    @rule(file=places)
+    def touch(self, file: tuple[str, str, str]) -> None:
+        """The same bytes at another time: the file must be read again."""
+        if file in self.files:
+            self.put(file, self.files[file])
 
     # What happens to the output behind the tool's back.
 
@@ -155,12 +161,11 @@ class Merge(RuleBasedStateMachine):
         self.finish(result)
 
     def kept(self) -> list[str]:
-        """Ids of the releases that can be rolled back to: none while a `seal` that was killed was making the only one."""
+        """Ids of the releases that can be rolled back to; none if a `seal` that made the only one anew was killed."""
         return [folder.name for folder in release.folders(make_run(self.dataset))]
 
     def finish(self, result: Result) -> None:
-        """What the DAG does after `seal`."""
-        render_config.render_config(result.run, result.sealed)
+        """What the DAG does after `seal`, but for the config, whose check starts a Python of its own."""
         summary.summarise(result.run, result.sealed, [], None)
         summary.clean_up(result.run)
         self.settled = True
