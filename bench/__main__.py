@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from bench import disk, growth, parse, peers, pipeline, report, s3
+from bench import disk, growth, parse, peers, pipeline, report, s3, scale
 from bench.measure import BenchError, Row, measure
 from local import seaweed
 from local.run import UsageError, command
@@ -20,9 +20,9 @@ from local.stack import ROOT, state_folder
 DISK = ("parse", "scan", "copy", "link")
 S3 = ("upload", "upload-aws", "unchanged", "verify")
 DAG = ("dag", "dag-shell")
-ROWS = (*DISK, "sink", *S3, *DAG, "growth")
+ROWS = (*DISK, "sink", *S3, *DAG, "growth", "scale")
 QUICK_BELOW = 0.1
-QUICK = tuple(name for name in ROWS if name not in {"upload-aws", "growth", *DAG})
+QUICK = tuple(name for name in ROWS if name not in {"upload-aws", "growth", "scale", *DAG})
 """What a quick look takes, once: without what needs minutes at any size."""
 
 
@@ -96,6 +96,16 @@ def growing(_: str, bench: Bench) -> Iterator[dict[str, Any]]:
         yield report.as_dict(measured, bench.scale, bench.rounds, peers.versions(_tools()), sizes.table())
 
 
+def many(_: str, bench: Bench) -> Iterator[dict[str, Any]]:
+    """Measure manifests of many millions of rows."""
+    sizes = scale.Scale(bench.scratch, bench.scale)
+    measured = measure(sizes.row(), bench.rounds)
+    yield report.as_dict(measured, bench.scale, bench.rounds, peers.versions(_tools()), sizes.table())
+
+
+MEASURES = {"growth": growing, "scale": many, **dict.fromkeys(DAG, whole)}
+
+
 def main() -> int:
     """Read the settings, measure, keep and print.
 
@@ -116,8 +126,7 @@ def main() -> int:
     bench = Bench(scale, rounds, corpus, counts, scratch)
     try:
         for name in asked:
-            measured = growing if name == "growth" else whole if name in DAG else single
-            for found in measured(name, bench):
+            for found in MEASURES.get(name, single)(name, bench):
                 report.keep(found, results)
     except BenchError as error:
         print(error, file=sys.stderr)

@@ -1,6 +1,6 @@
 """Row of how cost grows: every task at several sizes, per file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.disk import ours
@@ -36,21 +36,10 @@ class Growth:
         )
 
     def table(self) -> list[str]:
-        """Every task at every size: medians do not matter here, so the round with the least wall time."""
-        lines = [
-            "",
-            "| size | files | task | wall s | CPU s | CPU µs a file | peak MB |",
-            "| ---: | ---: | --- | ---: | ---: | ---: | ---: |",
-        ]
-        for size, tasks in self.took.items():
-            for task, usages in tasks.items():
-                least = min(usages, key=lambda usage: usage.wall_s)
-                cpu, files = least.cpu_s or 0, self.files[size]
-                lines.append(
-                    f"| {size:g} × | {files:,} | {task} | {least.wall_s:.1f} | {cpu:.1f} | {1e6 * cpu / files:.1f} | "
-                    f"{max(usage.peak_mb or 0 for usage in usages):.0f} |"
-                )
-        return lines
+        """Every task at every size."""
+        return table(
+            {_times(size): tasks for size, tasks in self.took.items()}, {_times(s): n for s, n in self.files.items()}
+        )
 
     def _side(self, size: float) -> Callable[[int], Usage]:
         return lambda number: self._run(size, number)
@@ -69,12 +58,7 @@ class Growth:
             record = str(scratch / "record.parquet")
             self._measured(size, "sync", ours("sync", source=str(merged), record=record, **there), scratch)
             self._measured(size, "verify", ours("verify", record=record, **there), scratch)
-        of_million = FILES / self.files[size]
-        return Usage(
-            wall_s=of_million * sum(one.wall_s for one in used),
-            cpu_s=of_million * sum(one.cpu_s or 0 for one in used),
-            peak_mb=max(one.peak_mb or 0 for one in used),
-        )
+        return of_million(used, self.files[size])
 
     def _measured(self, size: float, task: str, command: list[str], scratch: Path) -> Usage:
         usage = run(command, scratch / task, environment=self.s3.environment)
@@ -82,5 +66,41 @@ class Growth:
         return usage
 
 
+def of_million(used: Sequence[Usage], files: int) -> Usage:
+    """What tasks that were given `files` took, all in all, of a million files."""
+    times = FILES / files
+    return Usage(
+        wall_s=times * sum(one.wall_s for one in used),
+        cpu_s=times * sum(one.cpu_s or 0 for one in used),
+        peak_mb=max(one.peak_mb or 0 for one in used),
+    )
+
+
+def table(took: Mapping[str, Mapping[str, Sequence[Usage]]], files: Mapping[str, int]) -> list[str]:
+    """Tasks at several sizes as Markdown; medians do not matter here, so the round with the least wall time.
+
+    Args:
+        took: usages of each round, by size and task.
+        files: number of files of each size.
+    """
+    lines = [
+        "",
+        "| size | files | task | wall s | CPU s | CPU µs a file | peak MB |",
+        "| ---: | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for size, tasks in took.items():
+        for task, usages in tasks.items():
+            least = min(usages, key=lambda usage: usage.wall_s)
+            cpu, of_size = least.cpu_s or 0, files[size]
+            peak = max(usage.peak_mb or 0 for usage in usages)
+            figures = f"{least.wall_s:.1f} | {cpu:.1f} | {1e6 * cpu / of_size:.1f} | {peak:.0f}"
+            lines.append(f"| {size} | {of_size:,} | {task} | {figures} |")
+    return lines
+
+
+def _times(size: float) -> str:
+    return f"{size:g} ×"
+
+
 def _name(size: float) -> str:
-    return f"at {size:g} ×"
+    return f"at {_times(size)}"

@@ -112,11 +112,46 @@ def verify(destination: str, objects: str, record: str) -> None:
     verify_prefix(connection, target, expected, read(Path(record), connection, target))
 
 
+def scan_many(**arguments: Any) -> None:
+    """The task `scan` of a prefix of many images."""
+    from bench import many
+    from include.faceset.scan import scan as scan_export
+
+    scan_export(many.make_run(**arguments), many.EXPORT)
+
+
+def filter_many(**arguments: Any) -> None:
+    """The task `filter_manifest` of the same."""
+    from bench import many
+    from include.faceset.filter_manifest import filter_manifest
+
+    filter_manifest(many.make_run(**arguments))
+
+
+def judge_many(**arguments: Any) -> None:
+    """In the place of the tasks `copy_shard`, which would read the images."""
+    from bench import many
+
+    many.judge(many.make_run(**arguments))
+
+
+def seal_many(**arguments: Any) -> None:
+    """The task `seal` of the same."""
+    from bench import many
+    from include.faceset.seal import seal as seal_run
+
+    seal_run(many.make_run(**arguments))
+
+
 WORK: dict[str, Callable[..., None]] = {
     "scan": scan,
     "copy": copy,
     "seal": seal,
     "summary": summary,
+    "scan-many": scan_many,
+    "filter-many": filter_many,
+    "judge-many": judge_many,
+    "seal-many": seal_many,
     "objects": objects,
     "sync": sync,
     "verify": verify,

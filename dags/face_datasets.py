@@ -51,6 +51,8 @@ NETWORK = {
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=5),
 }
+FROM_S3 = {**NETWORK, "pool": "disk"}
+"""A task that works on files, some of which it reads from S3."""
 
 RUNBOOK = """
 ### {name}
@@ -75,8 +77,10 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | scan | a folder cannot be read | give Airflow's user access, clear the task |
 | filter_manifest | no identity has enough images | check the exports' declared layouts and `min_images` |
 | copy_shard | disk full or failing | make room, clear the task: it starts its shard again |
+| scan, copy_shard | an export in S3 cannot be listed or read | what the message says; clear the task |
 | seal | the ledger does not balance, or files changed under the run | clear from `copy_shard` on |
 | sync | keys failed (it lists them) | clear the task |
+| sync | objects have changed since they were read (no output) | trigger again: they are read anew |
 | sync, verify | somebody else is changing the destination (it says who) | let it end, or stop it; clear the task |
 | approve_deletions | the deletions were rejected, or nobody answered in a week | put the exports right, trigger again |
 | sync | there is more to delete than was approved | the bucket changed: trigger again, it asks again |
@@ -94,7 +98,15 @@ one that it names; any other run takes all that are there, or the one given as `
 skipped: when it has come, trigger with `partition`. A task that is put off again and again waits for another run that
 works on the same output.
 
-**Roll back**: trigger with `release`, the id of a kept release (folders in `<output>.releases/`).
+**Roll back**: trigger with `release`, the id of a kept release (folders in `<output>.releases/`). A dataset without
+output has no copy of its own of what it no longer publishes: it takes it from the versions that the bucket keeps, or
+from the exports, as long as they hold it unchanged.
+
+**Exports in S3** (`root: s3://bucket/prefix/`) are listed in ranges side by side; each object is read once, by the
+shard that needs it. With an `output` it is written there, and uploaded like all others. Without one (the dataset file
+names `releases` instead) no image touches a disk: `copy_shard` only judges, and `sync` copies inside S3 what was judged
+good, if it still has the ETag that it was read with; where the export has another endpoint it is streamed. Images of an
+export on a disk are then uploaded straight from it.
 
 While `latest.json` is missing in the bucket, do not train from it: a run is changing it, or broke off.
 """
@@ -142,7 +154,30 @@ def declared_run() -> Run:
         checked = run_params.check(dict(context["params"]), dataset)
     except run_params.ParamsError as error:
         raise AirflowFailException(str(error)) from error
-    return Run(dataset, checked, context["run_id"], partitions_of(dataset, checked, context))
+    return Run(dataset, checked, context["run_id"], partitions_of(dataset, checked, context), sources_of(dataset))
+
+
+def sources_of(dataset: Dataset) -> dict[str, Any]:
+    """The exports that lie in S3, by name; no request is sent before one is used."""
+    in_s3 = [export for export in dataset.exports if export.in_s3]
+    if not in_s3:
+        return {}
+    from s3_sync.source import S3Source
+
+    return {export.name: S3Source(export.prefix, export.aws_conn_id or dataset.aws_conn_id) for export in in_s3}
+
+
+def origins_of(run: Run) -> dict[str, dict[str, str]] | None:
+    """Where the sync finds the bytes of each export; None: in the output."""
+    if run.on_disk:
+        return None
+    return {
+        export.name: {
+            "root": export.prefix if export.in_s3 else str(run.folder(export)),
+            "aws_conn_id": export.aws_conn_id or run.dataset.aws_conn_id,
+        }
+        for export in run.dataset.exports
+    }
 
 
 def partitions_of(dataset: Dataset, params: run_params.RunParams, context: Any) -> tuple[str, ...] | None:
@@ -200,17 +235,23 @@ def preflight() -> None:
     from include.faceset.preflight import NotReadyError, nothing_to_do
     from include.faceset.preflight import preflight as check
     from s3_sync.connection import connect
-    from s3_sync.errors import DestinationNotReady, InvalidTarget
+    from s3_sync.errors import DestinationNotReady, InvalidTarget, SourceNotReady
     from s3_sync.preflight import check_destination
     from s3_sync.target import S3Target
 
     run = declared_run()
     try:
         check(run)
+        target = S3Target.parse(run.params.destination)
+        connection = None
         if not run.params.skip_upload:
-            target = S3Target.parse(run.params.destination)
-            check_destination(connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id), target)
-    except (NotReadyError, DestinationNotReady, InvalidTarget) as error:
+            connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
+        if run.params.release is None:
+            for source in sources_of(run.dataset).values():
+                source.check(connection, target)
+        if connection is not None:
+            check_destination(connection, target)
+    except (NotReadyError, DestinationNotReady, InvalidTarget, SourceNotReady) as error:
         raise AirflowFailException(str(error)) from error
     wait_for_turn(run)
     if why := nothing_to_do(run):
@@ -270,6 +311,7 @@ def seal() -> dict[str, Any]:
         "sync_record": str(run.sync_record()),
         "history": str(objects) if objects.exists() else None,
         "lease": owner.token(run),
+        "origins": origins_of(run),
     }
 
 
@@ -386,7 +428,7 @@ def make_dag(dataset: Dataset) -> DAG:
     ) as dag:
         publishing: dict[str, Any] = {
             "aws_conn_id": dataset.aws_conn_id,
-            "source": "{{ params.output }}",
+            "source": "{{ params.output or '' }}",
             "objects": "{{ ti.xcom_pull(task_ids='seal')['manifest'] }}",
             "record": "{{ ti.xcom_pull(task_ids='seal')['sync_record'] }}",
             "destination": "{{ params.destination }}",
@@ -402,6 +444,7 @@ def make_dag(dataset: Dataset) -> DAG:
         )
         sync = S3SyncOperator(
             task_id="sync",
+            origins="{{ (ti.xcom_pull(task_ids='seal')['origins'] or {}) | tojson }}",
             history="{{ ti.xcom_pull(task_ids='seal')['history'] or '' }}",
             marker="{{ params.destination.rstrip('/') }}.releases/latest.json",
             lease="{{ ti.xcom_pull(task_ids='seal')['lease'] }}",
@@ -409,9 +452,10 @@ def make_dag(dataset: Dataset) -> DAG:
             doc_md="Bring the destination into exactly the state of the release.",
             **publishing,
         )
-        scanned = scan.expand(export=[export.name for export in dataset.exports])
+        reading = FROM_S3 if any(export.in_s3 for export in dataset.exports) else DISK
+        scanned = scan.override(**reading).expand(export=[export.name for export in dataset.exports])
         filtered = filter_manifest()
-        copied = copy_shard.expand(shard=filtered)
+        copied = copy_shard.override(**reading).expand(shard=filtered)
         sealed = seal()
         proven = verify.override(outlets=[asset_of(dataset)])()
         rendered, told = render_config(), summary()

@@ -44,6 +44,7 @@ class Plan:
     bucket: str
     sample: Path | None
     """Where to draw the sample first; None when there is a source."""
+    export_buckets: tuple[str, ...] = ()
 
 
 def plan(environment: Mapping[str, str], state: Path) -> Plan:
@@ -60,19 +61,33 @@ def plan(environment: Mapping[str, str], state: Path) -> Plan:
                 raise UsageError(f"{argument} and the param {param!r} say the same thing: give one of them.")
             conf[param] = value if param == "destination" else str(Path(value).expanduser().resolve())
     sample = None
-    if "local_source" not in conf and "output" not in conf:
+    missing = [name for name in needed(chosen) if PARAM_OF[name] not in conf]
+    if missing == ["SOURCE", "OUTPUT"]:
         sample = state / "sample"
         _sample_may_go_there(chosen, conf, environment)
         conf |= {"local_source": str(sample), "output": str(state / "merged")}
-    elif "local_source" not in conf or "output" not in conf:
-        raise UsageError("SOURCE and OUTPUT go together: make run SOURCE=/data/exports OUTPUT=/data/merged")
-    elif not Path(conf["local_source"]).is_dir():
+    elif missing:
+        if len(needed(chosen)) == 2:
+            raise UsageError("SOURCE and OUTPUT go together: make run SOURCE=/data/exports OUTPUT=/data/merged")
+        raise UsageError(f"{missing[0]}: {chosen.name} needs it: make run DATASET={chosen.name} {missing[0]}=/data/…")
+    elif "local_source" in conf and not Path(conf["local_source"]).is_dir():
         raise UsageError(f"SOURCE: there is no folder {conf['local_source']}")
     try:
         checked = params.check(conf, chosen)
     except params.ParamsError as error:
         raise UsageError(str(error)) from error
-    return Plan(chosen.name, conf, urlsplit(checked.destination).netloc, sample)
+    return Plan(chosen.name, conf, urlsplit(checked.destination).netloc, sample, export_buckets(chosen))
+
+
+def export_buckets(chosen: Dataset) -> tuple[str, ...]:
+    """The buckets that a dataset's exports lie in."""
+    return tuple(sorted({urlsplit(export.prefix).netloc for export in chosen.exports if export.in_s3}))
+
+
+def needed(chosen: Dataset) -> list[str]:
+    """The arguments that say where a dataset's exports and its output lie, as far as its file leaves that to them."""
+    source = [] if all(export.in_s3 for export in chosen.exports) else ["SOURCE"]
+    return source if chosen.output is None else [*source, "OUTPUT"]
 
 
 def find_dataset(name: str) -> Dataset:
@@ -116,7 +131,7 @@ def execute(order: Plan, state: Path, home: Path) -> bool:
     began = time.monotonic()
     if order.sample is not None:
         make_sample(order.sample)
-    with storage.running(state / "s3", [order.bucket]) as s3:
+    with storage.running(state / "s3", sorted({order.bucket, *order.export_buckets})) as s3:
         print(f"S3: {s3.description}")
         print(f"Airflow: starting, state and logs in {home}", flush=True)
         with stack.running(home, environment=s3.environment) as airflow:

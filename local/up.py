@@ -6,17 +6,18 @@ from urllib.parse import urlsplit
 
 from include.faceset import dataset
 from local import stack, storage
-from local.run import DATASETS, command
+from local.run import DATASETS, command, export_buckets
 
 CHECK_S = 1.0
 
 
 def buckets() -> list[str]:
     """Return the buckets that the dataset files name; a file with a mistake is left to Airflow to report."""
-    found = set()
+    found: set[str] = set()
     for path in dataset.find(DATASETS):
         try:
-            found.add(urlsplit(dataset.load(path).destination).netloc)
+            declared = dataset.load(path)
+            found |= {urlsplit(declared.destination).netloc, *export_buckets(declared)}
         except dataset.DatasetError as error:
             print(error, file=sys.stderr)
     return sorted(found)

@@ -7,7 +7,7 @@ The story, in the order in which a file of an export meets it::
     owner             one run at a time works on an output
     scan, parts       export   -> manifest; of an export in parts, a manifest for each part, which stays
     filter_manifest   manifest -> selected/shard=K.parquet
-    copy_shard        selected -> files in the merged dataset, copied/shard=K.parquet
+    copy_shard        selected -> files in the merged dataset, if it lies on a disk, copied/shard=K.parquet
     restore_shard     the same, where a run rolls back to a kept release
     seal              copied   -> the release: manifest, ledger, class index, release id
     render_config     release  -> <dataset>_imagefolder.py for the trainer
@@ -17,8 +17,9 @@ Below them: ``run`` (where a run keeps its things), ``release`` (what is kept of
 ``ledger`` (one row a file, one outcome a row), ``unchanged`` (what need not be looked at again),
 ``removed`` (bytes that only an older release holds), ``attempt`` (tries of a task that must not mix),
 ``names`` (what may be called what), ``images`` (what an image file is), ``tables`` and ``sharded``
-(Parquet in and out), ``merge`` (what must be known over all shards), ``files`` (atomic writes).
-Nothing here knows Airflow or S3.
+(Parquet in and out), ``merge`` (what must be known over all shards), ``files`` (atomic writes), ``source``
+(what is asked of an export in S3) and ``ahead`` (its bytes, fetched before they are needed).
+Nothing here knows Airflow or S3: who starts a step hands it the sources.
 """
 
 import os

@@ -61,8 +61,8 @@ class Attempt:
         """Raise SupersededError if a later try has taken over."""
         if not self.folder.is_dir():
             msg = (
-                f"a later try of this task, or a later run, has taken over {self.run.output}; this one has changed "
-                "nothing since then and has ended: look at the later one"
+                f"a later try of this task, or a later run, has taken over {self.run.name_of_output}; this one has "
+                "changed nothing since then and has ended: look at the later one"
             )
             raise SupersededError(msg)
 
@@ -103,7 +103,7 @@ def _begin(mine: Attempt, task: str) -> None:
         folder.mkdir(mode=files.FOLDER_MODE)
     # A later run takes the output first and looks for the folders of tries then. So it finds this one, or is found.
     if later := owner.other(mine.run):
-        msg = f"run {later.run_id} of {later.dag_id} has taken over {mine.run.output} since: trigger a new run"
+        msg = f"run {later.run_id} of {later.dag_id} has taken over {mine.run.name_of_output} since: trigger a new run"
         raise SupersededError(msg)
     for earlier in _earlier(mine, task):
         taken = mine.superseded / os.urandom(8).hex()

@@ -3,7 +3,8 @@
 Each file is opened once: its bytes are hashed, decoded, compared with what this identity already
 has, and written from that same read. An identity's files are staged beside the output and moved in
 when its verdict is known, a new identity by one rename; so a killed task leaves no half-made folder.
-A file that the last release holds unchanged (same export, path, size and mtime; the staged file
+Where the run has no output, nothing is written: the rows say where the bytes lie, for the sync.
+A file that the last release holds unchanged (same export, path, size, mtime and ETag; the staged file
 untouched) is not opened at all, and identities of which nothing changed are taken over as a whole.
 
 (A run that rolls back to a kept release uses ``restore_shard.py`` instead.)
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset import files, images, names, release, removed, tables, unchanged
+from include.faceset.ahead import Ahead, reading_ahead
 from include.faceset.attempt import Attempt, attempt
 from include.faceset.ledger import LEDGER, Outcome, kept
 from include.faceset.params import LinkMode
@@ -59,12 +62,14 @@ class Copied:
 class Shared:
     """What all identities of this try of a shard share.
 
-    `roots` has a descriptor of each export's root, `before` what the last release put into the output, by key.
+    `roots` has a descriptor of the root of each export on a disk, `ahead` the new files of those in S3, `before` what
+    the last release put into the output, by key.
     """
 
     attempt: Attempt
     link_mode: LinkMode
     roots: dict[str, int]
+    ahead: "Ahead[Row]"
     before: removed.Before
 
 
@@ -77,6 +82,7 @@ class Row(NamedTuple):
     partition: str | None
     size: int
     mtime_ns: int
+    etag: str | None
     outcome: str | None
     key: str | None
     sha256: bytes | None
@@ -110,7 +116,7 @@ class Verdicts:
     def reject(self, row: Row, outcome: Outcome) -> None:
         self.rows.append(row._replace(outcome=outcome.value, key=None, staged_mtime_ns=None))
 
-    def keep(self, row: Row, name: str, staged_mtime_ns: int) -> None:
+    def keep(self, row: Row, name: str, staged_mtime_ns: int | None) -> None:
         self.names[name] = len(self.rows)
         key = f"{row.identity}/{name}"
         self.rows.append(row._replace(outcome=Outcome.KEPT.value, key=key, staged_mtime_ns=staged_mtime_ns))
@@ -131,7 +137,8 @@ def copy_shard(run: Run, shard: int) -> Copied:
         WriteError: the output's disk is full.
     """
     with attempt(run, f"shard={shard:03d}") as mine:
-        files.make_folder(run.output)
+        if run.on_disk:
+            files.make_folder(run.output)
         copied, opened = _copy(mine, shard)
         tables.write(copied, run.copied(shard), within=mine.folder)
     images_kept = kept(copied)
@@ -141,7 +148,7 @@ def copy_shard(run: Run, shard: int) -> Copied:
 
 
 def _copy(mine: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
-    """The shard's ledger rows once its images are in place, and the sizes in bytes of the files that were opened."""
+    """The shard's ledger rows once its images are judged and in place, and the sizes in bytes of those opened."""
     run = mine.run
     known = release.known_files(run, shard)
     selected = unchanged.with_known(tables.read(run.selected(shard)), known)
@@ -150,12 +157,18 @@ def _copy(mine: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
         done = unchanged.settled(run, selected, known)
         settled = pc.unique(done["identity"])
         selected = selected.filter(pc.invert(pc.is_in(selected["identity"], value_set=settled)))
-    link_mode = feasible(run.params.link_mode, mine.new)
+    link_mode = feasible(run.params.link_mode, mine.new) if run.on_disk else run.params.link_mode
     before = removed.before(known.filter(pc.is_in(known["identity"], value_set=pc.unique(selected["identity"]))))
     rows: list[Row] = []
     opened: list[int] = []
-    with _export_roots(run) as roots, images.without_warnings():
-        shared = Shared(mine, link_mode, roots, before)
+    new_in_s3 = selected.filter(pc.and_(pc.is_valid(selected["etag"]), pc.is_null(selected["sha256"])))
+    coming = ((row, row.size) for row in rows_of(new_in_s3))
+    with (
+        _export_roots(run) as roots,
+        reading_ahead(coming, partial(read_object, run)) as ahead,
+        images.without_warnings(),
+    ):
+        shared = Shared(mine, link_mode, roots, ahead, before)
         started = said = time.monotonic()
         for identity, group in groupby(rows_of(selected), key=lambda row: row.identity):
             verdicts, sizes = copy_identity(shared, mine.new / identity, list(group))
@@ -169,7 +182,7 @@ def _copy(mine: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
 
 
 def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> tuple[Verdicts, list[int]]:
-    """Judge and copy the images of one identity.
+    """Judge the images of one identity and, where the run has an output, copy them.
 
     Args:
         shared: what all identities of the shard share.
@@ -180,33 +193,29 @@ def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> tuple[Verdic
         The verdicts, one row a file, and the sizes in bytes of the files that were opened.
     """
     run = shared.attempt.run
-    final = run.output / staged.name
-    present = present_in(final)
-    staged.mkdir(mode=files.FOLDER_MODE)
+    present: dict[str, os.stat_result] = {}
+    if run.on_disk:
+        present = present_in(run.output / staged.name)
+        staged.mkdir(mode=files.FOLDER_MODE)
     verdicts = Verdicts()
     opened: list[int] = []
     for (export, folder), group in groupby(rows, key=lambda row: (row.export, row.folder)):
-        with _source_folder(shared.roots[export], folder) as source:
+        with _source_folder(shared.roots.get(export), folder) as source:
             for row in group:
                 if _settled(run, verdicts, row, present):
                     continue
-                if source is None:
-                    verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
-                    continue
-                opened.append(row.size)
-                try:
-                    _judge(shared, verdicts, row, source, staged)
-                except OSError as error:
-                    if files.is_full(error):
-                        raise
-                    raise _explained(row, error) from error
+                with _explained(row), _read(shared, row, source) as found:
+                    opened.extend([row.size] if found else [])
+                    _judge(shared, verdicts, row, found, staged)
     if len(verdicts.names) < run.params.min_images:
         for name, index in verdicts.names.items():
             few = verdicts.rows[index]
             verdicts.rows[index] = few._replace(outcome=Outcome.TOO_FEW_IMAGES.value, key=None, staged_mtime_ns=None)
-            (staged / name).unlink(missing_ok=True)
+            if run.on_disk:
+                (staged / name).unlink(missing_ok=True)
         verdicts.names.clear()
-    place(shared.attempt, staged, present, set(verdicts.names), shared.before)
+    if run.on_disk:
+        place(shared.attempt, staged, present, set(verdicts.names), shared.before)
     return verdicts, opened
 
 
@@ -221,6 +230,10 @@ def _settled(run: Run, verdicts: Verdicts, row: Row, present: dict[str, os.stat_
         verdicts.reject(row, Outcome.DUPLICATE_CONTENT)
         return True
     name = verdicts.free_name(row)
+    if not run.on_disk:
+        verdicts.hashes.add(row.sha256)
+        verdicts.keep(row, name, None)
+        return True
     status = present.get(name)
     if (
         status is None
@@ -238,41 +251,74 @@ def _settled(run: Run, verdicts: Verdicts, row: Row, present: dict[str, os.stat_
 _OF_THE_BYTES = {Outcome.NOT_AN_IMAGE, Outcome.CORRUPT, Outcome.WRONG_SIZE, Outcome.EMPTY_FILE}
 
 
-def _judge(shared: Shared, verdicts: Verdicts, row: Row, folder: int, staged: Path) -> None:
-    """Open a file once, decide what becomes of it, and stage it if it is kept."""
-    try:
-        descriptor = os.open(row.name, _OPEN, dir_fd=folder)
-    except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ELOOP}:
-            raise
+class Found(NamedTuple):
+    """A file that was read: its bytes, and the file itself where it lies on a disk."""
+
+    data: bytes
+    source: Source | None
+
+
+def _judge(shared: Shared, verdicts: Verdicts, row: Row, found: Found | None, staged: Path) -> None:
+    """Decide what becomes of a file that was read (None: not the one that the scan saw); stage it if it is kept."""
+    if found is None:
         verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
+        return
+    digest = hashlib.sha256(found.data).digest()
+    run = shared.attempt.run
+    seen = images.inspect(found.data, run.dataset.image_size, run.params.decode)
+    row = row._replace(sha256=digest, format=seen.format, colour=seen.colour)
+    if seen.rejected is not None:
+        verdicts.reject(row, seen.rejected)
+    elif digest in verdicts.hashes:
+        verdicts.reject(row, Outcome.DUPLICATE_CONTENT)
+    elif len((name := verdicts.free_name(row)).encode()) > names.MAX_NAME_BYTES:
+        verdicts.reject(row, Outcome.UNSAFE_NAME)
+    elif not run.on_disk:
+        verdicts.hashes.add(digest)
+        verdicts.keep(row, name, None)
+    else:
+        status = stage(found.source, found.data, f"{staged}/{name}", shared.link_mode)
+        if status is None:
+            verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
+            return
+        verdicts.hashes.add(digest)
+        verdicts.keep(row, name, status.st_mtime_ns)
+
+
+@contextmanager
+def _read(shared: Shared, row: Row, folder: int | None) -> Iterator[Found | None]:
+    """A file's bytes, read once; None if it is not the file that the scan saw. `folder` is its descriptor, if any."""
+    if row.etag is not None:
+        data = shared.ahead.take(row) if row.sha256 is None else read_object(shared.attempt.run, row)
+        yield None if data is None else Found(data, None)
+        return
+    descriptor = _opened_file(folder, row.name)
+    if descriptor is None:
+        yield None
         return
     try:
         read = _read_unchanged(descriptor, row)
-        if read is None:
-            verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
-            return
-        data, as_read = read
-        digest = hashlib.sha256(data).digest()
-        run = shared.attempt.run
-        seen = images.inspect(data, run.dataset.image_size, run.params.decode)
-        row = row._replace(sha256=digest, format=seen.format, colour=seen.colour)
-        if seen.rejected is not None:
-            verdicts.reject(row, seen.rejected)
-        elif digest in verdicts.hashes:
-            verdicts.reject(row, Outcome.DUPLICATE_CONTENT)
-        elif len((name := verdicts.free_name(row)).encode()) > names.MAX_NAME_BYTES:
-            verdicts.reject(row, Outcome.UNSAFE_NAME)
-        else:
-            source = Source(folder, row.name, descriptor, as_read)
-            status = stage(source, data, f"{staged}/{name}", shared.link_mode)
-            if status is None:
-                verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
-                return
-            verdicts.hashes.add(digest)
-            verdicts.keep(row, name, status.st_mtime_ns)
+        yield read and Found(read[0], Source(folder or 0, row.name, descriptor, read[1]))
     finally:
         os.close(descriptor)
+
+
+def read_object(run: Run, row: Row) -> bytes | None:
+    """The bytes of a file of an export in S3; None if it is not the one that the scan saw."""
+    data = run.sources[row.export].read(row.path, row.etag or "")
+    return data if data is not None and len(data) == row.size else None
+
+
+def _opened_file(folder: int | None, name: str) -> int | None:
+    """Descriptor of a file in a folder that is there; None if it is gone, or a link."""
+    if folder is None:
+        return None
+    try:
+        return os.open(name, _OPEN, dir_fd=folder)
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ELOOP}:
+            raise
+        return None
 
 
 def _read_unchanged(descriptor: int, row: Row) -> tuple[bytes, os.stat_result] | None:
@@ -334,15 +380,19 @@ def place(
 def _export_roots(run: Run) -> Iterator[dict[str, int]]:
     with ExitStack() as stack:
         yield {
-            export.name: stack.enter_context(opened(export.folder(Path(run.params.local_source)), follow=True))
+            export.name: stack.enter_context(opened(run.folder(export), follow=True))
             for export in run.dataset.exports
+            if not export.in_s3
         }
 
 
 @contextmanager
-def _source_folder(root: int, folder: str) -> Iterator[int | None]:
-    """Descriptor of a folder of an export; None if it is gone or a link, so that its files count as changed."""
-    if not folder:
+def _source_folder(root: int | None, folder: str) -> Iterator[int | None]:
+    """Descriptor of a folder of an export; None if it is gone or a link, so that its files count as changed.
+
+    Of an export in S3 there is none, nor a `root`.
+    """
+    if not folder or root is None:
         yield root
         return
     with ExitStack() as stack:
@@ -353,11 +403,18 @@ def _source_folder(root: int, folder: str) -> Iterator[int | None]:
         yield descriptor
 
 
-def _explained(row: Row, error: OSError) -> CopyError:
-    return CopyError(
-        f"export {row.export}: {error.filename or row.name}: {error.strerror}; if it is a source, let the user "
-        "that runs Airflow's workers read it; if a disk or a mount fails, see to it; then clear this task"
-    )
+@contextmanager
+def _explained(row: Row) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if files.is_full(error):  # the output's disk: `attempt` says so
+            raise
+        msg = (
+            f"export {row.export}: {error.filename or row.name}: {error.strerror}; if it is a source, let the user "
+            "that runs Airflow's workers read it; if a disk or a mount fails, see to it; then clear this task"
+        )
+        raise CopyError(msg) from error
 
 
 def rows_of(table: pa.Table) -> Iterator[Row]:

@@ -25,6 +25,8 @@ from pydantic import (
 )
 
 DESTINATION = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([^/\s][^/]*/)+$"
+IN_S3 = "s3://"
+S3_ROOT = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([^/\s]+/)+$"
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*[^\x00-\x1f/]$")]
 
 PARTITION = "{partition}"
@@ -50,7 +52,7 @@ class Declared(BaseModel):
 
 
 class Export(Declared):
-    """One source directory with a declared layout."""
+    """One source, a folder or a prefix in S3, with a declared layout."""
 
     name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9_-]*$",
@@ -60,8 +62,11 @@ class Export(Declared):
     root: str | None = Field(
         None,
         pattern=r"^[^\x00-\x1f]+$",
-        description="Folder, absolute or relative to local_source. Default: the export's name. With {partition} in it, "
-        "as in faces_only/{partition}, the export arrives in dated parts, one folder each.",
+        description="Folder, absolute or relative to local_source, or s3://bucket/prefix/. Default: the export's name. "
+        "With {partition} in it, as in faces_only/{partition}, the export arrives in dated parts, one folder each.",
+    )
+    aws_conn_id: str | None = Field(
+        None, description="Airflow connection of an export in S3. Default: the dataset's, which is the destination's."
     )
     required: bool = Field(
         False, description="Whether a part that is not there yet fails the run of its date, instead of skipping it."
@@ -78,6 +83,16 @@ class Export(Declared):
         if root is not None and (root.count(PARTITION) > 1 or "{" in named or "}" in named):
             msg = "may hold {partition} once, and no other braces"
             raise ValueError(msg)
+        if root is not None and "://" in root:
+            # Also what stands before the parts has to be a prefix.
+            steady = root.partition(PARTITION)[0].rpartition("/")[0] + "/"
+            if (
+                not re.fullmatch(S3_ROOT, steady)
+                or not root.endswith("/")
+                or {"", ".", ".."} & set(steady[5:-1].split("/"))
+            ):
+                msg = "must be s3://bucket/prefix/, with a slash at its end and plain names"
+                raise ValueError(msg)
         return root
 
     @property
@@ -85,17 +100,29 @@ class Export(Declared):
         """Whether the export arrives in parts."""
         return PARTITION in (self.root or "")
 
+    @property
+    def in_s3(self) -> bool:
+        """Whether the export lies in S3 rather than on a disk."""
+        return (self.root or "").startswith(IN_S3)
+
+    @property
+    def prefix(self) -> str:
+        """Of an export in S3, what paths of the manifest are relative to: the root, up to where its parts begin."""
+        return f"{self._split()[0]}/"
+
     def folder(self, local_source: Path) -> Path:
-        """What paths of the manifest are relative to: the root, up to where its parts begin."""
+        """Of an export on a disk, the same."""
         return local_source / self._split()[0]
 
     def part(self, partition: str) -> str:
-        """Where a part lies below `folder`."""
+        """Where a part lies below `prefix` or `folder`."""
         return self._split()[1].replace(PARTITION, partition)
 
     def _split(self) -> tuple[str, str]:
         """The root up to its parts (an absolute `root` stands for itself), and the rest."""
         root = self.root or self.name
+        if self.in_s3:
+            root = root.rstrip("/")
         if not self.dated:
             return root, ""
         steady = root.partition(PARTITION)[0].rpartition("/")[0] or ("/" if root.startswith("/") else ".")
@@ -186,9 +213,18 @@ class Dataset(Declared):
         "scan their parts.",
     )
     keep_releases: PositiveInt = Field(10, description="Releases to keep, to look at and to roll back to.")
-    local_source: AbsolutePath = Field(description="Folder that holds the exports; an absolute path.")
-    output: AbsolutePath = Field(
-        description="Folder of the merged ImageFolder, owned by this dataset alone; an absolute path."
+    local_source: AbsolutePath | None = Field(
+        None, description="Folder that holds the exports; an absolute path. Not needed where all of them lie in S3."
+    )
+    output: AbsolutePath | None = Field(
+        None,
+        description="Folder of the merged ImageFolder, owned by this dataset alone; an absolute path. Without it the "
+        "merged dataset lies at the destination alone: give `releases`.",
+    )
+    releases: AbsolutePath | None = Field(
+        None,
+        description="Instead of `output`: folder of the releases and of what passes between tasks, owned by this "
+        "dataset alone; no image is written there. An absolute path.",
     )
     destination: str = Field(
         pattern=DESTINATION,
@@ -250,6 +286,19 @@ class Dataset(Declared):
             )
         except ValueError:
             return False
+
+    @model_validator(mode="after")
+    def _has_its_folders(self) -> "Dataset":
+        if (self.output is None) == (self.releases is None):
+            msg = (
+                "give either `output` (folder of the merged dataset) or, for a dataset that lies in S3 alone, "
+                "`releases` (folder of what is kept of its releases)"
+            )
+            raise ValueError(msg)
+        if self.local_source is None and (local := [one for one in self.exports if not one.in_s3]):
+            msg = f"local_source: add it: export {local[0].name!r} lies in it (an export in S3 has a root s3://…/)"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _exports_are_told_apart(self) -> "Dataset":

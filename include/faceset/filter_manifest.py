@@ -113,6 +113,10 @@ def _select_release(mine: Attempt) -> Filtered:
     counts = Counter[int]()
     for shard in range(run.params.shards):
         rows = kept(sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards))
+        rows = tables.conformed(rows, LEDGER)
+        if run.on_disk:  # a release that was made without an output says of no file when it was written
+            written = pc.coalesce(rows["staged_mtime_ns"], rows["mtime_ns"])
+            rows = rows.set_column(LEDGER.get_field_index("staged_mtime_ns"), "staged_mtime_ns", written)
         tables.write(rows, run.selected(shard), within=mine.folder)
         tables.write(LEDGER.empty_table(), run.filtered(shard), within=mine.folder)
         counts[shard] = rows.num_rows

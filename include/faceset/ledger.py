@@ -51,10 +51,12 @@ MANIFEST = pa.schema(
         pa.field("partition", pa.string()),
         pa.field("size", pa.int64()),
         pa.field("mtime_ns", pa.int64()),
+        pa.field("etag", pa.string()),
     ]
 )
 """What the scan knows of a file. `path` is relative to the export's root (of an export in parts: to where
-its parts begin) and /-separated; `partition` is null for an export that does not arrive in parts."""
+its parts begin) and /-separated; `partition` is null for an export that does not arrive in parts, `etag` for
+one on a disk. Of an object in S3 `mtime_ns` is when it was written."""
 
 SCANNED = pa.schema([*MANIFEST, pa.field("outcome", pa.string())])
 """A manifest as the scan writes it; `outcome` is null for an image of the declared layout."""

@@ -20,13 +20,17 @@ class RunParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    local_source: AbsolutePath = Field(
-        title="Local source", description="Folder that holds the exports (absolute path). It is only read."
+    local_source: AbsolutePath | None = Field(
+        default=None,
+        title="Local source",
+        description="Folder that holds the exports (absolute path). It is only read. Exports in S3 do not lie in it.",
     )
-    output: AbsolutePath = Field(
+    output: AbsolutePath | None = Field(
+        default=None,
         title="Output",
         description="Folder of the merged ImageFolder (absolute path). It belongs to this dataset alone: whatever else "
-        "lies in it is removed. Releases lie beside it, in <output>.releases/.",
+        "lies in it is removed. Releases lie beside it, in <output>.releases/. Empty, for a dataset whose file names "
+        "`releases`: the merged dataset lies at the destination alone.",
     )
     min_images: Annotated[int, Field(ge=1)] = Field(
         title="Minimum images",
@@ -110,6 +114,15 @@ def check(values: dict[str, Any], dataset: Dataset) -> RunParams:
     except ValidationError as error:
         lines = [_mistake(mistake) for mistake in error.errors(include_url=False)]
         raise ParamsError("\n".join([*lines, "", "Params and their values now:", *_listing(dataset)])) from error
+    if checked.local_source is None and not all(export.in_s3 for export in dataset.exports):
+        msg = "param 'local_source': exports of this dataset lie in it; give the folder"
+        raise ParamsError(msg)
+    if checked.output is None and dataset.releases is None:
+        msg = "param 'output': give the folder of the merged dataset; only a dataset file with `releases` does without"
+        raise ParamsError(msg)
+    if checked.output is None and checked.skip_upload:
+        msg = "param 'skip_upload': without an output there is nothing but the upload; give an output, or leave it off"
+        raise ParamsError(msg)
     if checked.partition is not None and not dataset.dated:
         msg = "param 'partition': no export of this dataset arrives in parts; leave it empty"
         raise ParamsError(msg)

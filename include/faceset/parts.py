@@ -19,6 +19,7 @@ from include.faceset.attempt import Attempt
 from include.faceset.dataset import PARTITION, Export
 from include.faceset.ledger import MANIFEST, SCANNED, as_ledger
 from include.faceset.run import Run
+from include.faceset.tables import conformed
 
 NOTED_FILE = "scanned.json"
 _FILE = re.compile(r"partition=(?P<partition>.+)\.parquet")
@@ -34,22 +35,34 @@ def to_scan(run: Run, export: Export) -> list[str]:
 
 
 def there(run: Run, export: Export) -> list[str]:
-    """The parts that are on disk, in order.
+    """The parts that have come, in order.
 
     Raises:
         OSError: the folder that the parts lie in is missing or cannot be read.
     """
-    folder = export.folder(Path(run.params.local_source))
     first, _, rest = export.part(PARTITION).partition("/")
     before, after = first.split(PARTITION)
     found = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            partition = entry.name[len(before) : len(entry.name) - len(after)]
-            named = entry.name == f"{before}{partition}{after}" and run.dataset.is_partition(partition)
-            if named and (not rest or os.path.lexists(folder / export.part(partition))):
-                found.append(partition)
+    for name in _folders(run, export):
+        partition = name[len(before) : len(name) - len(after)]
+        named = name == f"{before}{partition}{after}" and run.dataset.is_partition(partition)
+        if named and (not rest or _is_there(run, export, partition)):
+            found.append(partition)
     return sorted(found)
+
+
+def _folders(run: Run, export: Export) -> list[str]:
+    """Names of what lies where the parts begin."""
+    if export.in_s3:
+        return run.sources[export.name].folders("")
+    with os.scandir(run.folder(export)) as entries:
+        return [entry.name for entry in entries]
+
+
+def _is_there(run: Run, export: Export, partition: str) -> bool:
+    if export.in_s3:
+        return run.sources[export.name].holds(f"{export.part(partition)}/")
+    return os.path.lexists(run.folder(export) / export.part(partition))
 
 
 def known(run: Run, export: Export) -> dict[str, Path]:
@@ -139,7 +152,7 @@ def _union(run: Run, shard: int) -> pa.Table:
                 f"from the disk is forgotten when you remove {path})"
             )
             raise PartsError(msg)
-        tables.append(sharded.read(path, shard, run.params.shards).cast(SCANNED))
+        tables.append(conformed(sharded.read(path, shard, run.params.shards), SCANNED))
     return pa.concat_tables(tables)
 
 

@@ -41,6 +41,8 @@ def check_room(run: Run, images: int, size: int) -> None:
     Raises:
         NotReadyError: naming both numbers.
     """
+    if not run.on_disk:
+        return
     already = sum(1 for _ in os.scandir(run.output)) if run.output.exists() else 0
     if run.params.link_mode == "hardlink" or already:
         return
@@ -55,6 +57,9 @@ def check_room(run: Run, images: int, size: int) -> None:
 
 
 def _exports(run: Run) -> Iterator[str]:
+    for export in run.dataset.exports:
+        if export.in_s3 and not run.sources[export.name].holds(""):
+            yield f"export {export.name}: nothing lies at {export.prefix}; correct the export's root"
     for name, root in _roots(run):
         where = f"export {name}: {root}"
         try:
@@ -71,15 +76,15 @@ def _exports(run: Run) -> Iterator[str]:
 
 def _parts(run: Run) -> Iterator[str]:
     for export in run.dataset.exports:
-        folder = export.folder(Path(run.params.local_source))
-        if not export.dated or not folder.is_dir():
+        if not export.dated or not (export.in_s3 or run.folder(export).is_dir()):
             continue
+        folder = f"{export.prefix}" if export.in_s3 else f"{run.folder(export)}/"
         there = parts.there(run, export)
         if not there and run.partitions is None:
-            example = folder / export.part(run.dataset.partition(datetime.now(UTC)))
-            yield f"export {export.name}: there is no part in {folder}; one of today would be {example}"
+            example = folder + export.part(run.dataset.partition(datetime.now(UTC)))
+            yield f"export {export.name}: there is no part in {folder.rstrip('/')}; one of today would be {example}"
         if export.required and (absent := sorted(set(run.partitions or ()) - set(there))):
-            yield f"export {export.name}: {folder / export.part(absent[0])} is not there, and its parts are required"
+            yield f"export {export.name}: {folder + export.part(absent[0])} is not there, and its parts are required"
 
 
 def nothing_to_do(run: Run) -> str | None:
@@ -106,18 +111,48 @@ def _release(run: Run) -> Iterator[str]:
 
 def _overlaps(run: Run) -> Iterator[str]:
     roots = [(f"export {name}", root.resolve()) for name, root in _roots(run)]
-    ours = [("output", run.output.resolve()), ("releases", run.releases.resolve())]
+    ours = [("releases", run.releases.resolve())]
+    if run.on_disk:
+        ours.insert(0, ("output", run.output.resolve()))
     for number, (name, root) in enumerate(roots):
         for other, place in [*ours, *roots[number + 1 :]]:
             if root == place or root in place.parents or place in root.parents:
                 yield f"{name} ({root}) and {other} ({place}) lie in one another; choose folders that do not"
+    in_s3 = [export for export in run.dataset.exports if export.in_s3]
+    for number, one in enumerate(in_s3):
+        for another in in_s3[number + 1 :]:
+            if one.prefix.startswith(another.prefix) or another.prefix.startswith(one.prefix):
+                yield (
+                    f"export {one.name} ({one.prefix}) and export {another.name} ({another.prefix}) lie in one "
+                    "another; choose prefixes that do not"
+                )
 
 
 def _output(run: Run) -> Iterator[str]:
-    parent = _existing(run.output.parent)
+    field, place = ("output", run.output) if run.on_disk else ("releases", run.releases)
+    parent = _existing(place.parent)
     if not os.access(parent, os.W_OK | os.X_OK):
-        yield f"output: {parent} cannot be written to; let the user that runs Airflow's workers write there"
+        yield f"{field}: {parent} cannot be written to; let the user that runs Airflow's workers write there"
         return
+    if run.on_disk:
+        yield from _merged_dataset(run)
+    elif run.releases.exists() and not run.releases.is_dir():
+        yield f"releases: {run.releases} is not a folder; choose another"
+    elif run.releases.exists() and any(run.releases.iterdir()) and not _is_ours(run):
+        yield (
+            f"releases: {run.releases} is not empty and no run of this dataset made it; choose another folder, or "
+            "empty it yourself"
+        )
+    if (free := shutil.disk_usage(parent).free) < ROOM_TO_START:
+        yield f"{field}: only {free / 1e6:.0f} MB are free on the disk of {place}; make room"
+
+
+def _is_ours(run: Run) -> bool:
+    """Whether a run has worked in the folder of the releases: it takes it first."""
+    return any(path.exists() for path in (run.owner, run.all_work, run.releases / "parts"))
+
+
+def _merged_dataset(run: Run) -> Iterator[str]:
     if run.output.exists() and not run.output.is_dir():
         yield f"output: {run.output} is not a folder; choose another output"
     elif run.output.exists() and not run.releases.exists() and any(run.output.iterdir()):
@@ -130,20 +165,19 @@ def _output(run: Run) -> Iterator[str]:
             f"output: {run.output} and {run.releases} are on two file systems, and files are moved between them "
             "by renaming; mount their common parent instead"
         )
-    if (free := shutil.disk_usage(parent).free) < ROOM_TO_START:
-        yield f"output: only {free / 1e6:.0f} MB are free on the disk of {run.output}; make room"
 
 
 def _names(run: Run) -> Iterator[str]:
-    for part in run.output.parts[1:]:
+    field, place = ("output", run.output) if run.on_disk else ("releases", run.releases)
+    for part in place.parts[1:]:
         if part in {".", ".."} or not names.is_safe(part.lstrip(".")):
-            yield f"output: {run.output} has a part that is no plain name; choose another output"
+            yield f"{field}: {place} has a part that is no plain name; choose another {field}"
             return
 
 
 def _roots(run: Run) -> list[tuple[str, Path]]:
-    source = Path(run.params.local_source)
-    return [(export.name, export.folder(source)) for export in run.dataset.exports]
+    """The exports on a disk: name and folder."""
+    return [(export.name, run.folder(export)) for export in run.dataset.exports if not export.in_s3]
 
 
 def _existing(path: Path) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import files, sharded
+from include.faceset import files, sharded, tables
 from include.faceset.attempt import Attempt
 from include.faceset.ledger import LEDGER
 from include.faceset.run import Run
@@ -236,5 +236,5 @@ def known_files(run: Run, shard: int) -> pa.Table:
     before = read(folder)
     if before.image_size != run.dataset.image_size or before.decode != run.params.decode:
         return LEDGER.empty_table()
-    ledger = sharded.read(folder / LEDGER_FILE, shard, run.params.shards)
+    ledger = tables.conformed(sharded.read(folder / LEDGER_FILE, shard, run.params.shards), LEDGER)
     return ledger.filter(pc.is_valid(ledger["sha256"]))

@@ -1,5 +1,7 @@
 """Where a run keeps its things. Everything it writes lies below `output` or `<output>.releases`.
 
+A dataset that lies in S3 alone has no output; its file then names the folder of the releases.
+
 ::
 
     <output>/<identity>/<file>              the merged dataset, and nothing else
@@ -12,32 +14,54 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from include.faceset.dataset import Dataset
+from include.faceset.dataset import Dataset, Export
 from include.faceset.params import RunParams
+from include.faceset.source import Source
 
 
 @dataclass(frozen=True)
 class Run:
     """One run of one dataset: what was declared, what the run chose, and its name.
 
-    `partitions` are the parts to scan of exports that arrive in parts; None: all that are there.
+    `partitions` are the parts to scan of exports that arrive in parts; None: all that are there. `sources` are the
+    exports that lie in S3, by name.
     """
 
     dataset: Dataset
     params: RunParams
     run_id: str
     partitions: tuple[str, ...] | None = None
+    sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the merged dataset lies on a disk too; if not, the destination alone holds it."""
+        return self.params.output is not None
 
     @property
     def output(self) -> Path:
+        """Folder of the merged dataset, of a run that has it `on_disk`."""
+        if self.params.output is None:
+            msg = "this run has no output; this is a fault of the program, please report it"
+            raise RuntimeError(msg)
         return Path(self.params.output)
 
     @property
     def releases(self) -> Path:
-        return Path(f"{self.params.output}.releases")
+        return Path(f"{self.output}.releases" if self.on_disk else str(self.dataset.releases))
+
+    @property
+    def name_of_output(self) -> str:
+        """What runs take from each other, for a message."""
+        return self.params.output or str(self.releases)
+
+    def folder(self, export: Export) -> Path:
+        """Folder of an export on a disk; paths of its manifest are relative to it."""
+        return export.folder(Path(self.params.local_source or "/"))
 
     @property
     def latest(self) -> Path:

@@ -1,19 +1,18 @@
 """scan: one export, or the parts of it that have come -> manifests, which also hold what is no image of its layout.
 
-Only metadata is read, no file is opened, no link is followed.
+Only metadata is read, no file is opened, no link is followed. An export in S3 is listed.
 """
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import names, parts, sharded, walk
+from include.faceset import names, objects, parts, sharded, walk
 from include.faceset.attempt import Attempt, attempt
 from include.faceset.dataset import Export, FlatExport
 from include.faceset.ledger import SCANNED, Outcome
@@ -57,29 +56,28 @@ def scan(run: Run, export_name: str) -> Scanned:
 
 def _scan(mine: Attempt, export: Export) -> Scanned:
     run = mine.run
-    root = export.folder(Path(run.params.local_source))
     if not export.dated:
-        images, rejected = _scan_folder(mine, export, root, None)
+        images, rejected = _scan_folder(mine, export, None)
         return Scanned(export.name, images + rejected, images, rejected, parts=0, absent=[])
-    with _explained(export.name, root):
+    with _explained(export.name, _where(run, export, "")):
         partitions = parts.to_scan(run, export)
     absent = sorted(set(run.partitions or ()) - set(partitions))
     images = rejected = 0
     for partition in partitions:
-        found = _scan_folder(mine, export, root / export.part(partition), partition)
+        found = _scan_folder(mine, export, partition)
         images, rejected = images + found[0], rejected + found[1]
     return Scanned(export.name, images + rejected, images, rejected, len(partitions), absent)
 
 
-def _scan_folder(mine: Attempt, export: Export, folder: Path, partition: str | None) -> tuple[int, int]:
+def _scan_folder(mine: Attempt, export: Export, partition: str | None) -> tuple[int, int]:
     """Write one manifest; the numbers of images and of rejected files."""
     run = mine.run
-    walked = walk.flat if isinstance(export, FlatExport) else walk.image_folder
     below = "" if partition is None else f"{export.part(partition)}/"
+    where = _where(run, export, below)
     note: dict[str, Any] = {"declared": parts.declared(export)}
     images = rejected = 0
     with (
-        _explained(export.name, folder),
+        _explained(export.name, where),
         sharded.writing(
             run.manifest(export.name, partition),
             SCANNED,
@@ -89,7 +87,7 @@ def _scan_folder(mine: Attempt, export: Export, folder: Path, partition: str | N
             gathered=sharded.GATHERED_BYTES,
         ) as write,
     ):
-        for listed in walked(folder, ROWS_IN_MEMORY, follow=not below):
+        for listed in _listed(run, export, below):
             rows = manifest_rows(export, partition, listed)
             good = rows.filter(pc.is_null(rows["outcome"]))
             for shard, of_shard in sharded.split(good, run.params.shards):
@@ -100,10 +98,23 @@ def _scan_folder(mine: Attempt, export: Export, folder: Path, partition: str | N
         if images + rejected == 0:
             known = run.manifest(export.name, partition)
             withdraw = f"; if the part is withdrawn, remove {known} and trigger again" if partition else ""
-            msg = f"export {export.name}: {folder} is empty; is the right folder mounted there{withdraw}?"
+            msg = f"export {export.name}: {where} is empty; is the right folder there{withdraw}?"
             raise ScanError(msg)
         note["files"] = images + rejected
     return images, rejected
+
+
+def _where(run: Run, export: Export, below: str) -> str:
+    return f"{export.prefix}{below}" if export.in_s3 else str(run.folder(export) / below)
+
+
+def _listed(run: Run, export: Export, below: str) -> Iterator[Listed]:
+    """What lies in an export, or in the part of it that lies `below`, some of it at a time."""
+    flat = isinstance(export, FlatExport)
+    if export.in_s3:
+        return objects.listed(run.sources[export.name], below, 0 if flat else 1, ROWS_IN_MEMORY)
+    walked = walk.flat if flat else walk.image_folder
+    return walked(run.folder(export) / below, ROWS_IN_MEMORY, follow=not below)
 
 
 def manifest_rows(export: Export, partition: str | None, listed: Listed) -> pa.Table:
@@ -121,6 +132,7 @@ def manifest_rows(export: Export, partition: str | None, listed: Listed) -> pa.T
     below = "" if partition is None else f"{export.part(partition)}/"
     path = name if isinstance(export, FlatExport) else pc.binary_join_element_wise(_text(listed.folders), name, "/")
     size, mtime_ns = pa.array(listed.sizes, pa.int64()), pa.array(listed.mtimes_ns, pa.int64())
+    etag = pa.array(listed.etags, pa.string()) if listed.etags else pa.nulls(len(name), pa.string())
     good = pa.array([index not in outcomes for index in range(len(name))]) if outcomes else pa.repeat(True, len(name))
     bad = pa.array(list(outcomes), pa.int64())
     return pa.concat_tables(
@@ -132,6 +144,7 @@ def manifest_rows(export: Export, partition: str | None, listed: Listed) -> pa.T
                 identity=identity.filter(good),
                 size=size.filter(good),
                 mtime_ns=mtime_ns.filter(good),
+                etag=etag.filter(good),
             ),
             _rows(
                 export,
@@ -139,6 +152,7 @@ def manifest_rows(export: Export, partition: str | None, listed: Listed) -> pa.T
                 pa.array([names.shown(below + listed.path(index)) for index in outcomes], pa.string()),
                 size=size.take(bad),
                 mtime_ns=mtime_ns.take(bad),
+                etag=etag.take(bad),
                 outcome=pa.array(list(outcomes.values()), pa.string()),
             ),
             _rows(
@@ -186,18 +200,18 @@ def _rejected_by_name(name: str, identity: str | None) -> Outcome | None:
 
 
 @contextmanager
-def _explained(export: str, root: Path) -> Iterator[None]:
+def _explained(export: str, where: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        msg = f"export {export}: {error.filename or root} does not exist; correct local_source or the export's root"
+        msg = f"export {export}: {error.filename or where} does not exist; correct local_source or the export's root"
         raise ScanError(msg) from error
     except NotADirectoryError as error:
-        msg = f"export {export}: {error.filename or root} is not a folder; correct local_source or the export's root"
+        msg = f"export {export}: {error.filename or where} is not a folder; correct local_source or the export's root"
         raise ScanError(msg) from error
     except PermissionError as error:
         msg = (
-            f"export {export}: the folder {error.filename or root} cannot be read ({error.strerror}); "
+            f"export {export}: the folder {error.filename or where} cannot be read ({error.strerror}); "
             "let the user that runs Airflow's workers read it (r-x on folders, r-- on files), then clear this task"
         )
         raise ScanError(msg) from error
@@ -205,7 +219,7 @@ def _explained(export: str, root: Path) -> Iterator[None]:
         if error.errno not in _OF_A_DISK:
             raise
         msg = (
-            f"export {export}: the folder {error.filename or root} cannot be read ({error.strerror}); "
+            f"export {export}: the folder {error.filename or where} cannot be read ({error.strerror}); "
             "look after its disk or its mount, then clear this task"
         )
         raise ScanError(msg) from error

@@ -1,5 +1,6 @@
 """seal: the shards' rows -> one ledger that balances, the release folder, and an output that holds exactly the release.
 
+Where the run has no output, the manifest alone says what is to lie at the destination, and where its bytes are.
 Here the one decision across shards falls: the same bytes under two identities are taken out, and
 identities that this leaves with too few images go with them.
 """
@@ -23,7 +24,7 @@ from include.faceset.release import Release
 from include.faceset.run import Run
 from include.faceset.unchanged import present_files
 
-MANIFEST_COLUMNS = ["identity", "key", "sha256", "size", "mtime_ns", "export", "path", "format", "colour"]
+MANIFEST_COLUMNS = ["identity", "key", "sha256", "size", "mtime_ns", "export", "path", "format", "colour", "etag"]
 MANIFEST = pa.schema([LEDGER.field(name) for name in MANIFEST_COLUMNS])
 _NAMES = pa.schema([("identity", pa.string())])
 _NAMES_AT_ONCE = 100_000
@@ -50,7 +51,8 @@ def seal(run: Run) -> Release:
 def _seal_again(mine: Attempt) -> Release:
     run = mine.run
     restored = release.read(release.to_restore(run))
-    bring_to(mine, lambda shard: kept(_copied(run, shard)))
+    if run.on_disk:
+        bring_to(mine, lambda shard: kept(_copied(run, shard)))
     release.close_change(mine, restored)
     return restored
 
@@ -59,7 +61,8 @@ def _seal(mine: Attempt) -> Release:
     run, building = mine.run, mine.new
     parts.check_noted(run)
     images = _settled(mine, building / release.LEDGER_FILE)
-    bring_to(mine, lambda shard: tables.read(images[shard]))
+    if run.on_disk:
+        bring_to(mine, lambda shard: merge.read_sorted(images[shard]))
     digest = release.Digest()
     manifest = map(digest.add, merge.in_order(images, "key", MANIFEST.names))
     tables.write_all(manifest, MANIFEST, building / release.MANIFEST_FILE, within=mine.folder)
@@ -109,7 +112,7 @@ def _settled(mine: Attempt, path: Path) -> list[Path]:
             in_ledger.update(count_rows(rows))
             rows = kept(rows)
             found += rows.num_rows
-            images.append(merge.write_sorted(rows, "key", mine.folder / f"images-{shard:03d}.parquet"))
+            images.append(merge.write_sorted(rows, "key", mine.folder / f"images-{shard:03d}.arrow"))
         rejected = parts.rejected(run)
         add(sharded.NO_SHARD, rejected)
         in_ledger.update(count_rows(rejected))
@@ -125,7 +128,7 @@ def _settled(mine: Attempt, path: Path) -> list[Path]:
 
 def _classes(mine: Attempt, images: Path) -> Path:
     """A shard's identities with their number of images, in order, in a file."""
-    counted = tables.read(images, ["identity"]).group_by("identity").aggregate([([], "count_all")])
+    counted = merge.read_sorted(images, ["identity"]).group_by("identity").aggregate([([], "count_all")])
     counted = counted.rename_columns(["identity", "images"])
     return merge.write_sorted(counted, "identity", mine.folder / images.name.replace("images", "classes"))
 

@@ -19,7 +19,7 @@ from include.faceset import files, tables
 
 NO_SHARD = -1
 """Where rows go that have no identity."""
-GATHERED_BYTES = 256 << 20
+GATHERED_BYTES = 128 << 20
 """Rows that `writing` may hold until each shard gets a row group: many small ones would make the file slow to open."""
 _NOTE = "faceset"
 
@@ -56,7 +56,8 @@ def writing(
     held = 0
     with (
         files.replacing(path, within) as temporary,
-        pq.ParquetWriter(temporary, schema, compression=tables.COMPRESSION) as writer,
+        # Nobody asks for statistics, and of thousands of row groups they would fill hundreds of MB.
+        pq.ParquetWriter(temporary, schema, compression=tables.COMPRESSION, write_statistics=False) as writer,
     ):
 
         def add(shard: int, rows: pa.Table) -> None:

@@ -26,9 +26,12 @@ class Source(NamedTuple):
     status: os.stat_result
 
 
-def stage(source: Source, data: bytes, target: str, link_mode: LinkMode) -> os.stat_result | None:
-    """Make `target` hold exactly `data`; None if the source changed under a clone or link."""
-    if link_mode == "hardlink":
+def stage(source: Source | None, data: bytes, target: str, link_mode: LinkMode) -> os.stat_result | None:
+    """Make `target` hold exactly `data`; None if the source changed under a clone or link.
+
+    What has no `source` on a disk is written, whatever the mode.
+    """
+    if source is not None and link_mode == "hardlink":
         try:
             os.link(source.name, target, src_dir_fd=source.folder, follow_symlinks=False)
         except FileNotFoundError:
@@ -48,7 +51,7 @@ def stage(source: Source, data: bytes, target: str, link_mode: LinkMode) -> os.s
             return linked if same else None
     written = os.open(target, _CREATE, files.FILE_MODE)
     try:
-        if link_mode == "clone" and _cloned(source.descriptor, written):
+        if source is not None and link_mode == "clone" and _cloned(source.descriptor, written):
             if os.pread(written, len(data) + 1, 0) != data:
                 Path(target).unlink()
                 return None

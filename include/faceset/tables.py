@@ -11,10 +11,10 @@ from include.faceset import files
 COMPRESSION = "zstd"
 
 
-def write(table: pa.Table, path: Path, within: Path | None = None, *, row_group_size: int | None = None) -> None:
+def write(table: pa.Table, path: Path, within: Path | None = None) -> None:
     """Write a table so that `path` holds all of it or what it held before; `within` as for `files.replacing`."""
     with files.replacing(path, within) as temporary:
-        pq.write_table(table, temporary, compression=COMPRESSION, row_group_size=row_group_size)
+        pq.write_table(table, temporary, compression=COMPRESSION)
 
 
 def write_all(parts: Iterable[pa.Table], schema: pa.Schema, path: Path, within: Path | None = None) -> None:
@@ -37,6 +37,15 @@ def read_all(paths: Iterable[Path], schema: pa.Schema, columns: list[str] | None
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
     tables = [read(path, columns).cast(wanted) for path in paths]
     return pa.concat_tables(tables) if tables else wanted.empty_table()
+
+
+def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table in the columns of a schema; what it was written without, before there was such a column, is null."""
+    columns = [
+        table[field.name] if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, names=schema.names).cast(schema)
 
 
 def of_rows(rows: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Table:

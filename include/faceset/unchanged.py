@@ -20,7 +20,7 @@ from include.faceset.names import shown
 from include.faceset.run import Run
 from include.faceset.walk import opened
 
-FILE = ["identity", "export", "path", "size", "mtime_ns"]
+FILE = ["identity", "export", "path", "size", "mtime_ns", "etag"]
 """What tells that a file is the one that was read."""
 DISPUTES = pa.schema([("sha256", pa.binary(32))])
 PRESENT = pa.schema(
@@ -36,9 +36,16 @@ PRESENT = pa.schema(
 
 def with_known(selected: pa.Table, known: pa.Table) -> pa.Table:
     """Selected rows (schema MANIFEST) with what `known` (schema LEDGER) says of the same files: LEDGER, sorted."""
+    # A join finds no null equal to another, and files on a disk have no ETag.
+    selected, known = (_with_etag(rows, pc.fill_null(rows["etag"], "")) for rows in (selected, known))
     joined = selected.join(known.drop_columns(["partition"]), keys=FILE, join_type="left outer")
+    joined = _with_etag(joined, pc.if_else(pc.equal(joined["etag"], ""), None, joined["etag"]))
     order = [("identity", "ascending"), ("export", "ascending"), ("path", "ascending")]
     return joined.select(LEDGER.names).cast(LEDGER).sort_by(order)
+
+
+def _with_etag(rows: pa.Table, etag: pa.ChunkedArray) -> pa.Table:
+    return rows.set_column(rows.schema.get_field_index("etag"), "etag", etag)
 
 
 def identities(rows: pa.Table, known: pa.Table) -> pa.Array:
@@ -71,7 +78,7 @@ def write_disputes(mine: Attempt, hashes: list[bytes]) -> None:
 def settled(run: Run, rows: pa.Table, known: pa.Table) -> pa.Table:
     """Ledger rows of the identities of a shard that need no work at all.
 
-    Their files are unchanged, their disputes are taken over, and the output holds what it should. Images in
+    Their files are unchanged, their disputes are taken over, and the output, if any, holds what it should. Images in
     dispute, and those that a dispute left too few, come back as `kept`, without a key: as `seal` found them.
 
     Args:
@@ -84,7 +91,8 @@ def settled(run: Run, rows: pa.Table, known: pa.Table) -> pa.Table:
     taken_over = tables.read(run.disputes)["sha256"].combine_chunks()
     open_again = rows.filter(pc.and_not(disputed, pc.is_in(rows["sha256"], value_set=taken_over)))["identity"]
     rows = rows.filter(pc.invert(pc.is_in(rows["identity"], value_set=open_again.combine_chunks())))
-    rows = rows.filter(pc.is_in(rows["identity"], value_set=_in_place(run, rows)))
+    if run.on_disk:
+        rows = rows.filter(pc.is_in(rows["identity"], value_set=_in_place(run, rows)))
 
     disputed = pc.equal(rows["outcome"], Outcome.IDENTITY_CONFLICT.value)
     in_dispute = pc.is_in(rows["identity"], value_set=rows.filter(disputed)["identity"].combine_chunks())

@@ -17,12 +17,14 @@ _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 @dataclass(frozen=True)
 class Listed:
     """Some files of an export. The lists of `folders` to `mtimes_ns` have one item a file; `folders` holds the
-    folder's name below the walked one, or an empty text. `odd` has the path of each entry that is no regular file."""
+    folder's name below the walked one, or an empty text. `odd` has the path of each entry that is no regular file.
+    `etags` has one item a file of an export in S3, none of one on a disk."""
 
     folders: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     mtimes_ns: list[int] = field(default_factory=list)
+    etags: list[str] = field(default_factory=list)
     odd: list[tuple[str, Outcome]] = field(default_factory=list)
 
     def __len__(self) -> int:

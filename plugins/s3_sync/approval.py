@@ -48,7 +48,7 @@ class ApproveDeletionsOperator(ApprovalOperator):
     Returned (XCom) is the plan: ``listed``, ``uploaded``, ``skipped`` and ``deleted`` count objects, and ``approved``
     is how many deletions a person has approved (0: nobody was asked).
 
-    :param source: As of the sync. (templated)
+    :param source: As of the sync; empty where ``objects`` come from ``origins``. (templated)
     :param destination: As of the sync. (templated)
     :param objects: As of the sync. (templated)
     :param record: As of the sync. (templated)
@@ -100,7 +100,7 @@ class ApproveDeletionsOperator(ApprovalOperator):
         fraction = as_fraction("max_delete_fraction", self.max_delete_fraction)
         try:
             planned = run(
-                source=self.source,
+                source=self.source or None,
                 destination=self.destination,
                 objects=self.objects or None,
                 record=self.record or None,

@@ -37,6 +37,10 @@ class DestinationNotReady(S3SyncError):
     """The bucket, the credentials or the endpoint are not fit for a sync."""
 
 
+class SourceNotReady(S3SyncError):
+    """A prefix that objects are taken from cannot be listed or read."""
+
+
 class DeletionRefused(S3SyncError):
     """The plan would delete more than it was allowed to."""
 

@@ -99,14 +99,11 @@ def list_raw(connection: S3Connection, target: S3Target, bounds: Sequence[str] =
 
     Raises DestinationNotReady for an answer that is no listing.
     """
-    client = connection.new_client(Config())
-    client.meta.events.register("before-parse.s3.ListObjectsV2", _take_contents)
-    paginator = client.get_paginator("list_objects_v2")
+    client = raw_client(connection)
 
     def pages(after: str | None) -> Iterator[pa.RecordBatch]:
-        later = {} if after is None else {"StartAfter": target.key(after)}
-        for page in paginator.paginate(Bucket=target.bucket, Prefix=target.prefix, **later):
-            yield _rows(page[BODY], len(target.prefix))
+        for body in raw_pages(client, target, after):
+            yield _rows(body, len(target.prefix))
 
     try:
         return _in_ranges(pages, bounds)
@@ -114,6 +111,20 @@ def list_raw(connection: S3Connection, target: S3Target, bounds: Sequence[str] =
         raise DestinationNotReady(
             f"{target.uri}: the endpoint {connection.endpoint} answers with something that is no listing ({error})"
         ) from error
+
+
+def raw_client(connection: S3Connection) -> Any:
+    """Return a client whose pages of a listing are left as they came, for `raw_pages`."""
+    client = connection.new_client(Config())
+    client.meta.events.register("before-parse.s3.ListObjectsV2", _take_contents)
+    return client
+
+
+def raw_pages(client: Any, target: S3Target, after: str | None) -> Iterator[bytes]:
+    """Yield the XML of each page of a listing of ``target``, from behind the key ``after`` (relative) on."""
+    later = {} if after is None else {"StartAfter": target.key(after)}
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=target.bucket, Prefix=target.prefix, **later):
+        yield page[BODY]
 
 
 class _Doubtful(Exception):  # noqa: N818 it says what was found
@@ -144,7 +155,7 @@ def _range(
     batches: list[pa.RecordBatch] = []
     last = after
     for page in pages(after):
-        if (after, until) != (None, None) and not _is_ordered(page["key"], last):
+        if (after, until) != (None, None) and not is_ordered(page["key"], last):
             raise _Unordered
         batches.append(page if until is None else page.filter(pc.less_equal(page["key"], until)))
         if batches[-1].num_rows < page.num_rows:
@@ -153,7 +164,7 @@ def _range(
     return batches
 
 
-def _is_ordered(keys: pa.Array, last: str | None) -> bool:
+def is_ordered(keys: pa.Array, last: str | None) -> bool:
     """Whether keys go on from ``last`` in the order of their bytes, or of the bytes folder by folder."""
     both = keys if last is None else pa.concat_arrays([pa.array([last], pa.string()), keys])
     by_folder = pc.replace_substring(both, "/", "\0")

@@ -38,8 +38,8 @@ class S3SyncOperator(BaseOperator):
       missing bucket end the task at once. The bucket is never created.
 
     The task fails with a list of the keys that failed; all others are done by then. Progress is logged every five
-    seconds. Returned (XCom) is a small dict: ``listed``, ``uploaded``, ``restored``, ``skipped``, ``deleted``,
-    ``bytes``, ``seconds``, ``dry_run``.
+    seconds. Returned (XCom) is a small dict: ``listed``, ``uploaded``, ``restored``, ``copied``, ``skipped``,
+    ``deleted``, ``bytes``, ``seconds``, ``dry_run``.
 
     **Permissions** (IAM): ``s3:ListBucket`` on the bucket; ``s3:PutObject``, ``s3:DeleteObject`` and
     ``s3:AbortMultipartUpload`` on the prefix; ``s3:PutObjectTagging`` with ``tags``; ``kms:GenerateDataKey`` and
@@ -63,11 +63,18 @@ class S3SyncOperator(BaseOperator):
         ``s3_sync.task.run`` does the same inside a ``@task``; ``s3_sync.preflight`` checks a destination in
         seconds; ``s3_sync.verify`` proves one.
 
-    :param source: Local directory that holds the files. A link or a special file in it is an error. (templated)
+    :param source: Local directory that holds the files. A link or a special file in it is an error. Empty with
+        ``origins``. (templated)
     :param destination: Where to, ``s3://bucket/prefix/``. A whole bucket is refused. (templated)
     :param objects: Path of a Parquet file that says what is expected, with the columns ``key`` (relative to
         ``source`` and to the prefix), ``size`` (bytes) and ``sha256`` (32 bytes binary). Without it every file under
         ``source`` is expected, and hashed. (templated)
+    :param origins: Where the bytes lie, if not in ``source``: maps names to ``{"root": "/folder"}`` or ``{"root":
+        "s3://bucket/prefix/", "aws_conn_id": …}``, as a dict or as JSON. ``objects`` then has three columns more:
+        ``export`` (one of these names), ``path`` (relative to its root) and ``etag`` (of an object in S3, as it was
+        when its SHA-256 was taken; null for a local file). What lies in S3 is copied inside S3 where destination and
+        origin have one endpoint and the destination's credentials may read the origin (``s3:GetObject``), else
+        streamed through memory; if its ETag is another by then, the key fails. (templated)
     :param record: Path of the Parquet file in which the operator keeps, for each key, the SHA-256 sent and the ETag
         returned. It is bound to endpoint and destination. Without it, or if it is lost, unchanged files are
         recognised by MD5 where the ETag is one, and are uploaded again otherwise. (templated)
@@ -116,6 +123,7 @@ class S3SyncOperator(BaseOperator):
         "marker",
         "max_delete_fraction",
         "objects",
+        "origins",
         "record",
         "region_name",
         "source",
@@ -128,9 +136,10 @@ class S3SyncOperator(BaseOperator):
     def __init__(
         self,
         *,
-        source: str,
+        source: str | None,
         destination: str,
         objects: str | None = None,
+        origins: str | Mapping[str, Mapping[str, Any]] | None = None,
         record: str | None = None,
         history: str | None = None,
         marker: str | None = None,
@@ -154,6 +163,7 @@ class S3SyncOperator(BaseOperator):
         self.source = source
         self.destination = destination
         self.objects = objects
+        self.origins = origins
         self.record = record
         self.history = history
         self.marker = marker
@@ -178,9 +188,10 @@ class S3SyncOperator(BaseOperator):
 
         try:
             return run(
-                source=self.source,
+                source=self.source or None,
                 destination=self.destination,
                 objects=self.objects or None,
+                origins=self.origins or None,
                 record=self.record or None,
                 history=self.history or None,
                 marker=self.marker or None,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,14 +16,16 @@ from s3_sync import objects as expected_objects
 from s3_sync.delete import delete as delete_keys
 from s3_sync.errors import InvalidOption
 from s3_sync.options import ObjectOptions
+from s3_sync.origins import attach
+from s3_sync.origins import check as check_origins
 from s3_sync.plan import Plan, guard, plan
 from s3_sync.transfer import Progress, upload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     from s3_sync.connection import S3Connection
+    from s3_sync.origins import Origin
     from s3_sync.target import S3Target
 
 log = logging.getLogger(__name__)
@@ -36,14 +39,15 @@ MAX_CONCURRENCY = 1024
 class SyncResult:
     """What a sync did or, after a dry run, would do.
 
-    ``listed`` (there before), ``uploaded``, ``restored`` (copied from a version that S3 still held), ``skipped`` and
-    ``deleted`` count keys; ``bytes`` are those uploaded. A dry run reads no local
+    ``listed`` (there before), ``uploaded``, ``restored`` (copied from a version that S3 still held), ``copied`` (inside
+    S3, from an origin), ``skipped`` and ``deleted`` count keys; ``bytes`` are those uploaded. A dry run reads no local
     file, so it counts a key of which only a checksum can tell (no record of it) as uploaded.
     """
 
     listed: int
     uploaded: int
     restored: int
+    copied: int
     skipped: int
     deleted: int
     bytes: int
@@ -55,8 +59,9 @@ def sync(
     connection: S3Connection,
     target: S3Target,
     *,
-    source: Path,
+    source: Path | None,
     objects: pa.Table | Path | str | None = None,
+    origins: Mapping[str, Origin] | None = None,
     record_path: Path | None = None,
     history: Path | str | None = None,
     marker: str | None = None,
@@ -70,7 +75,8 @@ def sync(
 ) -> SyncResult:
     """Make ``target`` hold exactly the expected objects, whose bytes are the files ``source/<key>``.
 
-    ``objects`` (key, size, sha256) says what is expected; without it, every file under ``source``. Uploads come
+    ``objects`` (key, size, sha256) says what is expected; without it, every file under ``source``. With ``origins``
+    it also says in which of them each file lies (`origins.attach`), and ``source`` is not used. Uploads come
     first; what is not expected is deleted only after all of them succeeded. ``record_path`` is where the ETags of
     uploads are kept; it is read at the start and written while uploading, so that a sync that was killed goes on
     where it was. ``history`` is a Parquet file of earlier uploads (key, sha256, etag), for `versions.restore`.
@@ -84,7 +90,9 @@ def sync(
     """
     begun = time.monotonic()
     _check_options(max_delete_fraction, max_concurrency)
-    expected = expected_objects.load(objects, source, target)
+    if objects is None and (source is None or origins is not None):
+        raise InvalidOption("without a local folder, objects must say what is expected")
+    expected = expected_objects.load(objects, source or Path(), target)
     recorded = record.read(record_path, connection, target)
     todo = _plan(connection, target, expected, recorded, delete=delete)
     if delete:
@@ -105,12 +113,16 @@ def sync(
             listed=todo.listed,
             uploaded=rows.num_rows,
             restored=0,
+            copied=0,
             skipped=todo.skip.num_rows,
             deleted=todo.delete.num_rows,
             bytes=sum(rows["size"].to_pylist()),
             seconds=time.monotonic() - begun,
             dry_run=True,
         )
+    if origins is not None and objects is not None:
+        todo = replace(todo, upload=attach(todo.upload, objects), compare=attach(todo.compare, objects))
+        check_origins(origins, pa.concat_tables([todo.upload, todo.compare]))
     if marker and (todo.upload.num_rows or todo.compare.num_rows or todo.delete.num_rows):
         check()
         connection.client.delete_object(Bucket=target.bucket, Key=marker)
@@ -131,6 +143,7 @@ def sync(
             max_concurrency=max_concurrency,
             watch=watch,
             check=check,
+            origins=origins,
         )
     finally:
         watch.keep()
@@ -139,6 +152,7 @@ def sync(
         listed=todo.listed,
         uploaded=done.uploaded,
         restored=restored.num_rows,
+        copied=done.copied,
         skipped=todo.skip.num_rows + done.unchanged,
         deleted=deleted,
         bytes=done.uploaded_bytes,
@@ -200,8 +214,8 @@ class _Watch:
 def _line(progress: Progress, seconds: float) -> str:
     """Return a line such as ``12,000 of 430,143 files (2.8 %), 78 of 2,796 MB, 1,034 files/s, 6 min 45 s left``."""
     with progress.lock:
-        files = progress.uploaded + progress.unchanged + len(progress.failures)
-        size = progress.uploaded_bytes + progress.unchanged_bytes
+        files = progress.uploaded + progress.copied + progress.unchanged + len(progress.failures)
+        size = progress.uploaded_bytes + progress.copied_bytes + progress.unchanged_bytes
         failures = len(progress.failures)
     rate = files / seconds
     left = divmod(round((progress.files - files) / rate), 60) if rate else None

@@ -11,6 +11,7 @@ from s3_sync.connection import connect
 from s3_sync.errors import InvalidOption
 from s3_sync.lease import hold
 from s3_sync.options import ObjectOptions
+from s3_sync.origins import parse
 from s3_sync.sync import sync
 from s3_sync.target import S3Target
 
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
 def run(
     *,
-    source: str,
+    source: str | None,
     destination: str,
     objects: str | None = None,
+    origins: str | Mapping[str, Mapping[str, Any]] | None = None,
     record: str | None = None,
     history: str | None = None,
     marker: str | None = None,
@@ -64,8 +66,9 @@ def run(
         result = sync(
             connection,
             target,
-            source=Path(source),
+            source=Path(source) if source else None,
             objects=objects,
+            origins=parse(origins) or None,
             record_path=Path(record) if record else None,
             history=history,
             marker=_key_of(marker, target) if marker else None,

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import obstore
 import pyarrow as pa
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
-from s3_sync import objects, record
+from s3_sync import objects, origins, record
 from s3_sync.errors import InvalidObjects, LeaseLost, UploadFailed, cause
+from s3_sync.origins import Origin, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from s3_sync.connection import S3Connection
@@ -39,12 +41,25 @@ READERS = 2
 
 
 class Item(NamedTuple):
-    """One file to send; ``etag`` is what the destination lists if that may be the MD5 of the same bytes."""
+    """One file to send; ``etag`` is what the destination lists if that may be the MD5 of the same bytes.
+
+    With origins, ``path`` is where it lies in one of them, and ``origin_etag`` what it is known by there, if in S3.
+    """
 
     key: str
     size: int
     sha256: bytes
     etag: str | None
+    origin: str | None = None
+    path: str | None = None
+    origin_etag: str | None = None
+
+    @property
+    def file(self) -> str:
+        return self.path or self.key
+
+
+Outcome = Literal["uploaded", "copied", "unchanged"]
 
 
 class Gates(NamedTuple):
@@ -69,6 +84,8 @@ class Progress:
     total_bytes: int
     uploaded: int = 0
     uploaded_bytes: int = 0
+    copied: int = 0
+    copied_bytes: int = 0
     unchanged: int = 0
     unchanged_bytes: int = 0
     failures: dict[str, str] = field(default_factory=dict)
@@ -78,12 +95,15 @@ class Progress:
     proven: list[pa.RecordBatch] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def succeeded(self, item: Item, etag: str | None, *, sent: bool) -> None:
+    def succeeded(self, item: Item, etag: str | None, outcome: Outcome) -> None:
         with self.lock:
             self.failures_in_a_row = 0
-            if sent:
+            if outcome == "uploaded":
                 self.uploaded += 1
                 self.uploaded_bytes += item.size
+            elif outcome == "copied":
+                self.copied += 1
+                self.copied_bytes += item.size
             else:
                 self.unchanged += 1
                 self.unchanged_bytes += item.size
@@ -114,19 +134,20 @@ class Progress:
 def upload(
     connection: S3Connection,
     target: S3Target,
-    source: Path,
+    source: Path | None,
     rows: pa.Table,
     options: ObjectOptions,
     *,
     max_concurrency: int,
     watch: Callable[[Progress], None],
     check: Callable[[], None],
+    origins: Mapping[str, Origin] | None = None,
 ) -> Progress:
     """Send the files ``source/<key>`` of ``rows`` (key, size, sha256, etag) and return what was done.
 
-    A file's SHA-256 is compared with the expected one before anything of it becomes visible in the bucket. A row
-    whose ``etag`` is the MD5 of its file is left as it is. ``watch`` is called about once a second, in the
-    caller's thread, ``check`` before each file.
+    With ``origins``, ``rows`` say where each file lies in one of them (`origins.attach`). A file's SHA-256 is compared
+    with the expected one before anything of it becomes visible in the bucket. A row whose ``etag`` is the MD5 of its
+    file is left as it is. ``watch`` is called about once a second, in the caller's thread, ``check`` before each file.
 
     Raises UploadFailed at the end with every key that failed; the others are done. It stops early when the
     credentials or the bucket are refused, and after too many failures.
@@ -144,13 +165,16 @@ def upload(
                 return
             try:
                 check()
-                etag, sent = _send(connection, target, root, item, options=options, gates=gates)
+                etag, outcome = _bring(connection, target, places[item.origin], item, options=options, gates=gates)
             except Exception as error:  # noqa: BLE001 one key's failure must not stop the others
                 progress.failed(item, error)
             else:
-                progress.succeeded(item, etag, sent=sent)
+                progress.succeeded(item, etag, outcome)
 
-    with objects.root(source) as root, ThreadPoolExecutor(max_concurrency, thread_name_prefix="s3-sync") as pool:
+    with (
+        _places(connection, source, origins, rows) as places,
+        ThreadPoolExecutor(max_concurrency, thread_name_prefix="s3-sync") as pool,
+    ):
         try:
             workers = [pool.submit(work) for _ in range(max_concurrency)]
             while wait(workers, timeout=1).not_done:
@@ -166,38 +190,77 @@ def upload(
     return progress
 
 
+@contextmanager
+def _places(
+    connection: S3Connection, source: Path | None, named: Mapping[str, Origin] | None, rows: pa.Table
+) -> Iterator[dict[str | None, Place]]:
+    """Give the places that files lie in, by the name of their origin; without origins it is one."""
+    if named is not None:
+        with origins.opened(named, connection, rows) as places:
+            yield places
+    elif source is not None:
+        with objects.root(source) as root:
+            yield {None: Place(folder=root)}
+    else:
+        raise InvalidObjects("neither a local folder nor origins are given: there is nothing to take files from")
+
+
 def _items(rows: pa.Table) -> Iterator[Item]:
-    for batch in rows.select(Item._fields).to_batches(max_chunksize=BATCH):
-        yield from map(Item._make, zip(*(column.to_pylist() for column in batch.columns), strict=True))
+    fields = [name for name in Item._fields if name in rows.column_names]
+    for batch in rows.select(fields).to_batches(max_chunksize=BATCH):
+        for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            yield Item(*values)
+
+
+def _bring(
+    connection: S3Connection, target: S3Target, place: Place, item: Item, *, options: ObjectOptions, gates: Gates
+) -> tuple[str | None, Outcome]:
+    """Bring one object up to date from where its bytes lie; return its ETag and what was done."""
+    if place.source is None:
+        return _send(connection, target, place.folder, item, options=options, gates=gates)
+    if item.etag and item.etag == item.origin_etag:
+        return item.etag, "unchanged"
+    if place.inside and item.origin_etag:
+        return origins.copy(connection, target, place.source, item, options), "copied"
+    with gates.large if item.size > MULTIPART_ABOVE else nullcontext():
+        content = origins.fetch(place.source, item)
+        done = obstore.put(
+            connection.store,
+            target.key(item.key),
+            content,
+            attributes=options.attributes(item.key),
+            tags=dict(options.tags) or None,
+        )
+    return done["e_tag"], "uploaded"
 
 
 def _send(
     connection: S3Connection, target: S3Target, root: int, item: Item, *, options: ObjectOptions, gates: Gates
-) -> tuple[str | None, bool]:
-    """Bring one object up to date; return its ETag and whether it was sent."""
+) -> tuple[str | None, Outcome]:
+    """Bring one object up to date from a file; return its ETag and what was done."""
     arguments: dict[str, Any] = {"attributes": options.attributes(item.key), "tags": dict(options.tags) or None}
     if item.size > MULTIPART_ABOVE:
         with gates.large:
             if item.etag and _streamed_md5(root, item) == item.etag:
-                return item.etag, False
+                return item.etag, "unchanged"
             part = max(PART, -(-item.size // MAX_PARTS))
             stream = _checked_parts(root, item, part)
             done = obstore.put(connection.store, target.key(item.key), stream, chunk_size=part, **arguments)
-            return done["e_tag"], True
+            return done["e_tag"], "uploaded"
     with gates.reading:
-        content = objects.read_key(root, item.key, item.size)
+        content = objects.read_key(root, item.file, item.size)
         if hashlib.sha256(content).digest() != item.sha256:
             raise FileChanged
         if item.etag and hashlib.md5(content, usedforsecurity=False).hexdigest() == item.etag:
-            return item.etag, False
+            return item.etag, "unchanged"
     done = obstore.put(connection.store, target.key(item.key), content, use_multipart=False, **arguments)
-    return done["e_tag"], True
+    return done["e_tag"], "uploaded"
 
 
 def _checked_parts(root: int, item: Item, part: int) -> Iterator[bytes]:
     """Yield the file in parts. An error raised here, also after the last part, makes obstore abort the upload."""
     digest = hashlib.sha256()
-    with objects.open_key(root, item.key) as file:
+    with objects.open_key(root, item.file) as file:
         while block := file.read(part):
             digest.update(block)
             yield block
@@ -208,7 +271,7 @@ def _checked_parts(root: int, item: Item, part: int) -> Iterator[bytes]:
 def _streamed_md5(root: int, item: Item) -> str:
     """Return the MD5 of a file that has the expected SHA-256."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with objects.open_key(root, item.key) as file:
+    with objects.open_key(root, item.file) as file:
         while block := file.read(PART):
             md5.update(block)
             sha256.update(block)

@@ -60,6 +60,14 @@ def test_the_published_schema_is_the_models_and_accepts_every_dataset_file() -> 
             {"exports": [{"name": "a", "layout": "image_folder", "root": "a/{date}"}]},
             "exports.0.root: .*no other braces",
         ),
+        ({"exports": [{"name": "a", "layout": "image_folder", "root": "s3://bucket/a"}]}, "root: .*a slash at its end"),
+        ({"exports": [{"name": "a", "layout": "image_folder", "root": "s3://bucket/"}]}, "root: .*s3://bucket/prefix/"),
+        ({"exports": [{"name": "a", "layout": "image_folder", "root": "s3://b/../x/"}]}, "exports.0.root: "),
+        ({"exports": [{"name": "a", "layout": "image_folder", "root": "gs://bucket/a/"}]}, "exports.0.root: "),
+        ({"exports": [{"name": "a", "layout": "image_folder", "root": "s3://bucket/{partition}/"}]}, "root: "),
+        ({"releases": "/kept"}, "bad.yaml: file: .*either `output` .* or, .* `releases`"),
+        ({"output": None}, "bad.yaml: file: .*either `output`"),
+        ({"local_source": None}, "local_source: add it: export 'faces_only' lies in it"),
         ({"name": "other"}, "bad.yaml: name: .*remove the field"),
     ],
 )
@@ -120,6 +128,20 @@ def test_the_root_of_an_export_splits_where_its_parts_begin(root: str | None, fo
     assert str(export.folder(Path("/source"))) == folder
     assert export.part("2026-05-01") == part
     assert export.dated == bool(part)
+    assert not export.in_s3
+
+
+@pytest.mark.parametrize(
+    ("root", "prefix", "part"),
+    [
+        ("s3://bucket/faces/", "s3://bucket/faces/", ""),
+        ("s3://bucket/faces/{partition}/", "s3://bucket/faces/", "2026-05-01"),
+        ("s3://bucket/a/dt={partition}/images/", "s3://bucket/a/", "dt=2026-05-01/images"),
+    ],
+)
+def test_the_root_of_an_export_in_s3_does_too(root: str, prefix: str, part: str) -> None:
+    export = dataset.ImageFolderExport(name="a", layout="image_folder", root=root)
+    assert (export.in_s3, export.prefix, export.part("2026-05-01")) == (True, prefix, part)
 
 
 @pytest.mark.parametrize(

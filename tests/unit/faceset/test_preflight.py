@@ -6,6 +6,7 @@ import pytest
 
 from include.faceset import preflight, scan
 from include.faceset.preflight import NotReadyError
+from include.faceset.run import Run
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 
 
@@ -86,3 +87,28 @@ def test_a_folder_for_parts_that_holds_none_is_told(tmp_path: Path) -> None:
     put(tmp_path / "exports/weekly/anna/1.jpg", face(1))
     with pytest.raises(NotReadyError, match=r"there is no part in .*; one of today would be .*/weekly/20"):
         preflight.preflight(make_run(make_dataset(tmp_path, [{**TREE, "root": "weekly/{partition}"}])))
+
+
+def test_a_folder_that_holds_other_things_is_never_taken_for_releases(tmp_path: Path) -> None:
+    put(tmp_path / "exports/training_data/anna/1.jpg", face(1))
+    put(tmp_path / "home/thesis.odt", b"years of work")
+    dataset = make_dataset(tmp_path, [TREE], output=None, releases=str(tmp_path / "home"))
+    with pytest.raises(NotReadyError, match=r"releases: .*home is not empty and no run of this dataset made it"):
+        preflight.preflight(make_run(dataset))
+    inside = make_dataset(tmp_path, [TREE], output=None, releases=str(tmp_path / "exports/training_data/kept"))
+    with pytest.raises(NotReadyError, match="lie in one another"):
+        preflight.preflight(make_run(inside))
+
+
+def test_exports_in_s3_lie_apart(tmp_path: Path) -> None:
+    roots = {"a": "s3://faces/x/", "b": "s3://faces/x/y/"}
+    exports = [{"name": name, "layout": "image_folder", "root": root} for name, root in roots.items()]
+
+    class Full:
+        def holds(self, below: str) -> bool:
+            return not below
+
+    run = make_run(make_dataset(tmp_path, exports))
+    full = Run(run.dataset, run.params, "1", sources=dict.fromkeys(roots, Full()))
+    with pytest.raises(NotReadyError, match=r"export a \(s3://faces/x/\) and export b .* lie in one another"):
+        preflight.preflight(full)

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local import progress, storage
+from local import progress, run, storage
 from local.run import Plan, UsageError, plan
 from local.stack import TaskInstance
 
@@ -58,6 +60,38 @@ def test_arguments_become_params(tmp_path: Path) -> None:
 def test_arguments_that_cannot_be_used(arguments: dict[str, str], message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         plan(arguments, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "message"),
+    [
+        ({"exports": ["s3"], "releases": "/kept"}, {}, None),
+        ({"exports": ["s3"], "output": "/x"}, {}, "OUTPUT: faces needs it: make run DATASET=faces OUTPUT=/"),
+        ({"exports": ["s3", "disk"], "releases": "/kept"}, {}, "SOURCE: faces needs it"),
+        ({"exports": ["s3", "disk"], "releases": "/kept"}, {"SOURCE": "/usr"}, None),
+        ({"exports": ["s3", "disk"], "output": "/x"}, {"SOURCE": "/usr"}, "SOURCE and OUTPUT go together"),
+    ],
+)
+def test_a_dataset_in_s3_needs_no_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    arguments: dict[str, str],
+    message: str | None,
+) -> None:
+    tree = {"layout": "image_folder"}
+    named = {"s3": {"name": "a", "root": "s3://exports/a/", **tree}, "disk": {"name": "b", **tree}}
+    declared = {"destination": "s3://bucket/set/", "local_source": "/data", **changes}
+    declared["exports"] = [named[one] for one in changes["exports"]]
+    (tmp_path / "faces.yaml").write_text(yaml.safe_dump(declared))
+    monkeypatch.setattr(run, "DATASETS", tmp_path)
+    asked = {"DATASET": "faces", **arguments}
+    if message:
+        with pytest.raises(UsageError, match=message):
+            plan(asked, tmp_path)
+    else:
+        found = plan(asked, tmp_path)
+        assert (found.bucket, found.export_buckets, found.sample) == ("bucket", ("exports",), None)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,0 +1,49 @@
+"""What the keys of an export in S3 mean: the files that there would be on a disk, by column."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from include.faceset.ledger import Outcome
+from include.faceset.source import Source
+from include.faceset.walk import Listed
+
+OBJECT = pa.schema([("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("etag", pa.string())])
+"""An object as it is listed: its key, its size in bytes, when it was written, and what changes when its bytes do."""
+
+
+def listed(source: Source, below: str, folders: int, rows: int) -> Iterator[Listed]:
+    """What lies in an export, or in a part of it, about `rows` objects at a time.
+
+    Args:
+        source: the export.
+        below: as for `Source`.
+        folders: how many folders an image lies in: 0 in a flat export, 1 in an image folder.
+        rows: objects in memory.
+    """
+    found = Listed()
+    for page in source.listing(below):
+        columns = (page[name].to_pylist() for name in OBJECT.names)
+        for key, size, mtime_ns, etag in zip(*columns, strict=True):
+            _take(found, key, folders, (size, mtime_ns, etag))
+        if len(found) >= rows:
+            yield found
+            found = Listed()
+    yield found
+
+
+def _take(listed: Listed, key: str, folders: int, facts: tuple[int, int, str]) -> None:
+    *above, name = key.split("/")
+    size, mtime_ns, etag = facts
+    if name == "" and size == 0:
+        # What consoles make for a folder. One that holds images is no entry of its own on a disk either.
+        if len(above) > folders:
+            listed.odd.append((key, Outcome.NOT_REGULAR_FILE))
+    elif len(above) > folders or "" in (*above, name):
+        listed.odd.append((key, Outcome.UNMATCHED_NAME))
+    else:
+        listed.folders.append("/".join(above))
+        listed.names.append(name)
+        listed.sizes.append(size)
+        listed.mtimes_ns.append(mtime_ns)
+        listed.etags.append(etag)

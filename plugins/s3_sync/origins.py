@@ -1,0 +1,188 @@
+"""Objects whose bytes lie elsewhere than in one local folder: in several folders, and under prefixes in S3.
+
+An object in S3 is copied inside S3 where both sides have the same endpoint, else streamed; none of it touches a disk.
+Either way it must still have the ETag under which it was read: so what is copied is what was hashed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from botocore.exceptions import BotoCoreError, ClientError
+
+from s3_sync import objects
+from s3_sync.errors import InvalidObjects, InvalidOption
+from s3_sync.source import S3Source, read_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from s3_sync.connection import S3Connection
+    from s3_sync.options import ObjectOptions
+    from s3_sync.target import S3Target
+    from s3_sync.transfer import Item
+
+log = logging.getLogger(__name__)
+
+IN_S3 = "s3://"
+
+
+class ObjectChanged(InvalidObjects):
+    """An object that was to be copied is gone, or is another than the one that was read."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the object it is copied from has changed since it was read, or is gone; make the list of objects anew"
+        )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where objects come from: ``root`` is a local folder, or ``s3://bucket/prefix/`` with its Airflow connection."""
+
+    root: str
+    aws_conn_id: str | None = "aws_default"
+
+
+class Place(NamedTuple):
+    """An origin that is in use: a folder's descriptor, or a prefix and whether S3 copies from it by itself."""
+
+    folder: int = -1
+    source: S3Source | None = None
+    inside: bool = False
+
+
+def parse(value: str | Mapping[str, Mapping[str, Any]] | None) -> dict[str, Origin]:
+    """Return origins by name, from a mapping or its JSON such as ``{"a": {"root": "s3://bucket/prefix/"}}``.
+
+    Raises InvalidOption.
+    """
+    try:
+        named = json.loads(value) if isinstance(value, str) else value
+        return {name: Origin(**one) for name, one in (named or {}).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidOption(
+            f"origins is {value!r:.200}: it must map names to root (a folder or s3://…/) and aws_conn_id"
+        ) from error
+
+
+def check(origins: Mapping[str, Origin], rows: pa.Table) -> None:
+    """Raise InvalidObjects if ``rows`` (of `attach`) come from elsewhere than the origins."""
+    if unknown := sorted({str(name) for name in pc.unique(rows["origin"]).to_pylist()} - set(origins)):
+        raise InvalidObjects(f"objects come from {unknown[0]!r}, which is none of the origins: {', '.join(origins)}")
+
+
+def attach(rows: pa.Table, listed: pa.Table | Path | str) -> pa.Table:
+    """Return ``rows`` (with a key) with ``origin``, ``path`` and ``origin_etag``, as the table of objects has them.
+
+    There they are called ``export``, ``path`` and ``etag`` (null, or no such column: of a local file).
+    """
+    if not isinstance(listed, pa.Table):
+        names = ["key", "export", "path", "etag"]
+        listed = pq.read_table(listed, columns=[name for name in pq.read_schema(listed).names if name in names])
+    if missing := {"export", "path"} - set(listed.column_names):
+        raise InvalidObjects(f"the table of objects has no column {min(missing)}: with origins, it must say where from")
+    at = pc.index_in(rows["key"], value_set=listed["key"])
+    etag = listed["etag"].take(at) if "etag" in listed.column_names else pa.nulls(len(at), pa.string())
+    for name, column in (
+        ("origin", listed["export"].take(at)),
+        ("path", listed["path"].take(at)),
+        ("origin_etag", etag),
+    ):
+        rows = rows.append_column(name, column)
+    unsafe = pc.match_substring_regex(rows["path"], objects.UNSAFE_KEY)
+    if examples := rows["path"].filter(unsafe).slice(0, 1).to_pylist():
+        raise InvalidObjects(f"path {examples[0]!a} has an empty, '.' or '..' segment or a control character")
+    return rows
+
+
+@contextmanager
+def opened(
+    origins: Mapping[str, Origin], connection: S3Connection, rows: pa.Table
+) -> Iterator[dict[str | None, Place]]:
+    """Give the places of the origins that ``rows`` (of `attach`) name.
+
+    Raises OSError for a folder that cannot be opened.
+    """
+    with ExitStack() as stack:
+        places: dict[str | None, Place] = {}
+        for name in pc.unique(rows["origin"]).to_pylist():
+            origin = origins[name]
+            if origin.root.startswith(IN_S3):
+                source = S3Source(origin.root, origin.aws_conn_id)
+                example = rows["path"].filter(pc.equal(rows["origin"], name))[0].as_py()
+                places[name] = Place(source=source, inside=_copies_inside(connection, source, example))
+                log.info("%s: %s", origin.root, "copied inside S3" if places[name].inside else "streamed")
+            else:
+                places[name] = Place(folder=stack.enter_context(objects.root(Path(origin.root))))
+        yield places
+
+
+def _copies_inside(connection: S3Connection, source: S3Source, path: str) -> bool:
+    """Whether the destination's server has the origin too, and its credentials may read it (asked of one object)."""
+    if source.connection.endpoint != connection.endpoint:
+        return False
+    try:
+        connection.client.head_object(Bucket=source.target.bucket, Key=source.target.key(path))
+    except ClientError as error:
+        return bool(error.response["ResponseMetadata"]["HTTPStatusCode"] == 404)
+    except BotoCoreError:
+        return False
+    return True
+
+
+def fetch(source: S3Source, item: Item) -> bytes:
+    """Return the bytes of one object, which are the expected ones. Raises ObjectChanged, obstore's errors otherwise."""
+    content = read_object(source.connection, source.target.key(item.file), item.origin_etag)
+    if content is None or hashlib.sha256(content).digest() != item.sha256:
+        raise ObjectChanged
+    return content
+
+
+def copy(connection: S3Connection, target: S3Target, source: S3Source, item: Item, options: ObjectOptions) -> str:
+    """Copy one object inside S3, if it still has its ETag; return the ETag of the copy.
+
+    The copy gets what an upload would give it, and nothing of the original's metadata and tags.
+
+    Raises ObjectChanged, and botocore's ClientError for all else.
+    """
+    attributes = options.attributes(item.key)
+    more = {"StorageClass": attributes["Storage-Class"]} if "Storage-Class" in attributes else {}
+    try:
+        answer = connection.client.copy_object(
+            Bucket=target.bucket,
+            Key=target.key(item.key),
+            CopySource={"Bucket": source.target.bucket, "Key": source.target.key(item.file)},
+            CopySourceIfMatch=f'"{item.origin_etag}"',
+            MetadataDirective="REPLACE",
+            ContentType=attributes["Content-Type"],
+            TaggingDirective="REPLACE",
+            Tagging=urlencode(options.tags),
+            ChecksumAlgorithm="SHA256",
+            **more,
+            **connection.encryption,
+        )
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in {404, 412} and _of_object(error):
+            raise ObjectChanged from error
+        raise
+    result = answer["CopyObjectResult"]
+    if (kept := result.get("ChecksumSHA256")) and base64.b64decode(kept) != item.sha256:
+        raise ObjectChanged
+    etag: str = result["ETag"].strip('"')
+    return etag
+
+
+def _of_object(error: ClientError) -> bool:
+    return error.response["Error"].get("Code") in {"NoSuchKey", "NotFound", "PreconditionFailed", "404", "412"}
