@@ -163,7 +163,7 @@ class Merge(RuleBasedStateMachine):
             result = run_to_seal(make_run(self.dataset, f"manual__{self.number}", release=name, shards=shards))
         except CopyError as error:
             assert "are no longer in the output" in str(error)  # noqa: PT017 it need not be raised
-            assert self.lost & set(self.outputs.get(name, {}).values() or self.lost)  # noqa: PT017
+            assert self.lost & set(self.outputs.get(name, {}).values() or self.lost)
             self.settled = False
             return
         assert result.sealed.release_id == name
