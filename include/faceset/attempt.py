@@ -75,7 +75,7 @@ def attempt(run: Run, task: str) -> Iterator[Attempt]:
         SupersededError: a later try or run has taken over; also where the block fails because of that.
         WriteError: the disk is full.
     """
-    with files.room_for(run.output):
+    with files.room_for(run.releases):
         yield from _attempt(run, task)
 
 
