@@ -48,7 +48,7 @@ sample: $(STAMP) ## Draw a sample of faces into .local/sample (SCALE=1: as large
 
 ##@ Check
 .PHONY: test
-test: lint types unit dags system celery ## Everything down to celery
+test: lint types unit steps dags system celery ## Everything down to celery
 
 .PHONY: lint
 lint: $(STAMP) ## ruff, and docker-compose.yaml against its schema
@@ -64,6 +64,10 @@ types: $(STAMP) ## mypy, strict
 unit: $(STAMP) ## Unit tests
 	@$(BIN)/pytest tests/unit
 
+.PHONY: steps
+steps: $(STAMP) ## Tasks and runs that are killed at every step and at 20 random moments, against a real S3 server
+	@$(BIN)/pytest tests/kills
+
 .PHONY: dags
 dags: $(STAMP) ## Tests of the DAGs as Airflow loads them
 	@$(BIN)/pytest tests/dags
@@ -71,6 +75,16 @@ dags: $(STAMP) ## Tests of the DAGs as Airflow loads them
 .PHONY: system
 system: $(STAMP) ## The real DAG, a real scheduler, a real S3 server
 	@$(BIN)/pytest tests/system
+
+.PHONY: kills
+kills: export EVERY_STEP := 1
+kills: $(STAMP) ## The same at every single call and 200 random moments, tasks and scheduler alike: [KILLS=200] [SEED=1]
+	@KILLS=$${KILLS:-200} $(BIN)/pytest tests/kills --log-cli-level=INFO
+	@KILLS=$$(( $${KILLS:-200} / 10 )) $(BIN)/pytest tests/system/test_kills.py --log-cli-level=INFO
+
+.PHONY: properties
+properties: $(STAMP) ## The stateful property test at length: [CASES=20000]
+	@CASES=$${CASES:-20000} $(BIN)/pytest tests/unit/faceset/test_stateful.py
 
 .PHONY: faults
 faults: $(STAMP) ## Every S3 operation meets every fault, and 130 runs many of them: ten minutes

@@ -6,7 +6,6 @@ rename out of its own folder or into it: a try whose folder is gone can change n
 """
 
 import os
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,8 +14,6 @@ from pathlib import Path
 
 from include.faceset import files, owner
 from include.faceset.run import Run
-
-_SHARD = re.compile(r"shard=\d+-")
 
 
 class SupersededError(RuntimeError):
@@ -75,13 +72,20 @@ class Attempt:
 
 @contextmanager
 def attempt(run: Run, task: str) -> Iterator[Attempt]:
-    """A try of a task, such as `shard=003`. Tries of other shards of the same run go on beside it.
+    """A try of a task, such as `seal` or, of a mapped one, `shard=003`: beside it, tries of other shards go on.
 
     Raises:
         SupersededError: a later try or run has taken over; also where the block fails because of that.
+        WriteError: the disk is full.
     """
+    with files.room_for(run.releases):
+        yield from _attempt(run, task)
+
+
+def _attempt(run: Run, task: str) -> Iterator[Attempt]:
     files.make_folder(run.staging)
     mine = Attempt(run, run.staging / f"{task}-{secrets.token_hex(4)}")
+    mine.folder.mkdir(mode=files.FOLDER_MODE)
     try:
         _begin(mine, task)
         yield mine
@@ -98,7 +102,7 @@ def attempt(run: Run, task: str) -> Iterator[Attempt]:
 
 
 def _begin(mine: Attempt, task: str) -> None:
-    for folder in (mine.folder, mine.new, mine.set_aside, mine.waste, mine.superseded):
+    for folder in (mine.new, mine.set_aside, mine.waste, mine.superseded):
         folder.mkdir(mode=files.FOLDER_MODE)
     # A later run takes the output first and looks for the folders of tries then. So it finds this one, or is found.
     if later := owner.other(mine.run):
@@ -115,9 +119,10 @@ def _earlier(mine: Attempt, task: str) -> Iterator[Path]:
     """The folders of earlier tries of this task, of tasks that cannot run beside it, and of other runs."""
     for staging in mine.run.all_work.glob("*/staging"):
         for folder in list(staging.iterdir()):
-            of_shard = _SHARD.match(folder.name)
-            beside = staging == mine.run.staging and of_shard and _SHARD.match(mine.folder.name)
-            if folder != mine.folder and not (beside and of_shard and of_shard[0] != f"{task}-"):
+            other = folder.name.rpartition("-")[0]
+            mapped = "=" in task and other.partition("=")[0] == task.partition("=")[0]
+            beside = staging == mine.run.staging and mapped and other != task
+            if folder != mine.folder and not beside:
                 yield folder
 
 

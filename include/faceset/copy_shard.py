@@ -134,6 +134,7 @@ def copy_shard(run: Run, shard: int) -> Copied:
 
     Raises:
         CopyError: a file exists but cannot be read (permission, disk), or the output cannot be written.
+        WriteError: the output's disk is full.
     """
     with attempt(run, f"shard={shard:03d}") as mine:
         if run.on_disk:
@@ -203,12 +204,9 @@ def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> tuple[Verdic
             for row in group:
                 if _settled(run, verdicts, row, present):
                     continue
-                try:
-                    with _read(shared, row, source) as found:
-                        opened.extend([row.size] if found else [])
-                        _judge(shared, verdicts, row, found, staged)
-                except OSError as error:
-                    raise _explained(row, error) from error
+                with _explained(row), _read(shared, row, source) as found:
+                    opened.extend([row.size] if found else [])
+                    _judge(shared, verdicts, row, found, staged)
     if len(verdicts.names) < run.params.min_images:
         for name, index in verdicts.names.items():
             few = verdicts.rows[index]
@@ -359,11 +357,12 @@ def place(
     """Bring the identity's folder of the output to exactly the `wanted` names."""
     new = [entry.name for entry in staged.iterdir()]
     strays = present.keys() - wanted
-    if not new and not strays:
+    final = mine.run.output / staged.name
+    given_up = not wanted and final.is_dir() and not final.is_symlink()
+    if not new and not strays and not given_up:
         staged.rmdir()
         return
     release.open_for_change(mine)
-    final = mine.run.output / staged.name
     if new and not present:
         try:
             staged.rename(final)
@@ -378,7 +377,7 @@ def place(
     for name in strays:
         removed.take_out(mine, final / name, before)
     staged.rmdir()
-    if not wanted and final.exists():
+    if given_up:
         final.rmdir()
 
 
@@ -409,11 +408,18 @@ def _source_folder(root: int | None, folder: str) -> Iterator[int | None]:
         yield descriptor
 
 
-def _explained(row: Row, error: OSError) -> CopyError:
-    return CopyError(
-        f"export {row.export}: {error.filename or row.name}: {error.strerror}; if it is a source, let the user "
-        "that runs Airflow's workers read it; if the disk is full, make room; then clear this task"
-    )
+@contextmanager
+def _explained(row: Row) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if files.is_full(error):  # the output's disk: `attempt` says so
+            raise
+        msg = (
+            f"export {row.export}: {error.filename or row.name}: {error.strerror}; if it is a source, let the user "
+            "that runs Airflow's workers read it; if a disk or a mount fails, see to it; then clear this task"
+        )
+        raise CopyError(msg) from error
 
 
 def rows_of(table: pa.Table) -> Iterator[Row]:

@@ -45,15 +45,32 @@ def replacing(path: Path, within: Path | None = None) -> Iterator[Path]:
         sweep(within, path.name)
     temporary = within / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
-        yield temporary
-        _finish(temporary, path)
+        with room_for(path):
+            yield temporary
+            _finish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Say what to do where the disk of `path` is full.
+
+    Raises:
+        WriteError: the disk is full.
+    """
+    try:
+        yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
         msg = f"{path} cannot be written: {os.strerror(error.errno or 0)}; make room on its disk, then clear this task"
         raise WriteError(msg) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether it says that a disk, or somebody's share of it, is full."""
+    return error.errno in _FULL
 
 
 def _finish(temporary: Path, path: Path) -> None:
@@ -106,12 +123,12 @@ def create(path: Path, text: str) -> bool:
     Of many that try at once, on as many machines, one makes it. Its folder is made too.
 
     Raises:
-        WriteError: the file system has no hard links.
+        WriteError: the disk is full, or its file system has no hard links.
     """
     make_folder(path.parent)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
-        with open(temporary, "x", encoding="utf-8", opener=opener) as file:
+        with room_for(path), open(temporary, "x", encoding="utf-8", opener=opener) as file:
             file.write(text)
         _make_durable(temporary)
         try:

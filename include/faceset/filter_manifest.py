@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset import erase, files, parts, preflight, release, sharded, suppressed, tables, unchanged
+from include.faceset.attempt import Attempt, attempt
 from include.faceset.ledger import LEDGER, Outcome, kept, rejected
 from include.faceset.run import Run
 
@@ -58,16 +59,21 @@ def filter_manifest(run: Run) -> Filtered:
         NotReadyError: what was selected does not fit on the output's disk.
         PartsError: a known part was scanned under another declaration of its export.
         ReleaseError: the release to roll back to is not kept.
+        SupersededError: a later try of this filter has begun.
         SuppressedError: the list of people to erase is wrong.
     """
     if not run.params.dry_run:
         erase.begin(run)
-    release.note_baseline(run)
-    if run.params.release is not None:
-        return _select_release(run)
-    parts.note_scanned(run)
+    with attempt(run, "filter") as mine:
+        release.note_baseline(mine)
+        return _filter(mine) if run.params.release is None else _select_release(mine)
+
+
+def _filter(mine: Attempt) -> Filtered:
+    run = mine.run
+    parts.note_scanned(mine)
     with ThreadPoolExecutor(SHARDS_IN_MEMORY) as pool:
-        filtered = list(pool.map(lambda shard: _filter_shard(run, shard), range(run.params.shards)))
+        filtered = list(pool.map(lambda shard: _filter_shard(mine, shard), range(run.params.shards)))
     as_before: dict[bytes, bool] = {}
     for _, disputes in filtered:
         for sha256, same in disputes:
@@ -80,16 +86,17 @@ def filter_manifest(run: Run) -> Filtered:
             f"({total.images_out:,} images in all); check the exports, their declared layouts, and min_images"
         )
         raise FilterError(msg)
-    unchanged.write_disputes(run, [sha256 for sha256, same in as_before.items() if same])
+    unchanged.write_disputes(mine, [sha256 for sha256, same in as_before.items() if same])
     preflight.check_room(run, total.images, total.size)
-    return _keep_counts(run, Filtered(shards, **total._asdict()))
+    return _keep_counts(mine, Filtered(shards, **total._asdict()))
 
 
-def _filter_shard(run: Run, shard: int) -> tuple[ShardCounts, list[tuple[bytes, bool]]]:
+def _filter_shard(mine: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[bytes, bool]]]:
     """Write what a shard selects and what it rejects; its counts, and its disputes as `unchanged.disputes` has them."""
+    run = mine.run
     enough, few = split(parts.images(run, shard), run.params.min_images)
-    tables.write(enough, run.selected(shard))
-    tables.write(rejected(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard))
+    tables.write(enough, run.selected(shard), within=mine.folder)
+    tables.write(rejected(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard), within=mine.folder)
     counts = ShardCounts(
         identities=pc.count_distinct(enough["identity"]).as_py(),
         images=enough.num_rows,
@@ -105,7 +112,8 @@ def read_counts(run: Run) -> Filtered:
     return Filtered(**json.loads((run.work / COUNTS_FILE).read_text(encoding="utf-8")))
 
 
-def _select_release(run: Run) -> Filtered:
+def _select_release(mine: Attempt) -> Filtered:
+    run = mine.run
     folder, people = release.to_restore(run), suppressed.people(run)
     counts = Counter[str]()
     shards = []
@@ -115,8 +123,8 @@ def _select_release(run: Run) -> Filtered:
         if run.on_disk:  # a release that was made without an output says of no file when it was written
             written = pc.coalesce(rows["staged_mtime_ns"], rows["mtime_ns"])
             rows = rows.set_column(LEDGER.get_field_index("staged_mtime_ns"), "staged_mtime_ns", written)
-        tables.write(rows, run.selected(shard))
-        tables.write(LEDGER.empty_table(), run.filtered(shard))
+        tables.write(rows, run.selected(shard), within=mine.folder)
+        tables.write(LEDGER.empty_table(), run.filtered(shard), within=mine.folder)
         shards += [shard] if rows.num_rows else []
         counts.update(
             identities=pc.count_distinct(rows["identity"]).as_py(),
@@ -126,11 +134,11 @@ def _select_release(run: Run) -> Filtered:
     selected = Filtered(
         shards, counts["identities"], counts["images"], identities_out=0, images_out=0, size=counts["size"]
     )
-    return _keep_counts(run, selected)
+    return _keep_counts(mine, selected)
 
 
-def _keep_counts(run: Run, counts: Filtered) -> Filtered:
-    files.write_text(run.work / COUNTS_FILE, json.dumps(asdict(counts)))
+def _keep_counts(mine: Attempt, counts: Filtered) -> Filtered:
+    files.write_text(mine.run.work / COUNTS_FILE, json.dumps(asdict(counts)), within=mine.folder)
     return counts
 
 

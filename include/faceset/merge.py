@@ -84,7 +84,7 @@ def repeated(hashes: Iterable[pa.ChunkedArray], total: int, scratch: Path) -> pa
     if parts <= 1:
         return _twice(pa.chunked_array([chunk for column in hashes for chunk in column.chunks], _HASH[0].type))
     try:
-        with sharded.writing(scratch, _HASH, parts, gathered=sharded.GATHERED_BYTES) as add:
+        with sharded.writing(scratch, _HASH, parts, within=scratch.parent, gathered=sharded.GATHERED_BYTES) as add:
             for column in hashes:
                 rows = pa.table([column], schema=_HASH)
                 for part, of_part in _by_first_byte(rows, parts):
@@ -110,7 +110,10 @@ def _twice(hashes: pa.ChunkedArray) -> pa.Array:
 def write_sorted(rows: pa.Table, by: str, path: Path) -> Path:
     """Write rows so that `in_order` can read them: not as Parquet, which would tell much of each few rows."""
     options = pa.ipc.IpcWriteOptions(compression=tables.COMPRESSION)
-    with files.replacing(path) as temporary, pa.ipc.new_file(temporary, rows.schema, options=options) as writer:
+    with (
+        files.replacing(path, path.parent) as temporary,
+        pa.ipc.new_file(temporary, rows.schema, options=options) as writer,
+    ):
         writer.write_table(rows.sort_by(by), max_chunksize=ROWS_OF_EACH)
     return path
 

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from include.faceset import files, sharded, suppressed
+from include.faceset.attempt import Attempt
 from include.faceset.dataset import PARTITION, Export
 from include.faceset.ledger import MANIFEST, SCANNED, as_ledger
 from include.faceset.run import Run
@@ -119,9 +120,9 @@ def digests(run: Run) -> dict[str, dict[str, str]]:
     }
 
 
-def note_scanned(run: Run) -> None:
+def note_scanned(mine: Attempt) -> None:
     """Keep in mind which manifests this run goes by, before it reads them."""
-    files.write_text(run.work / NOTED_FILE, json.dumps(_digests(run)))
+    files.write_text(mine.run.work / NOTED_FILE, json.dumps(_digests(mine.run)), within=mine.folder)
 
 
 def check_noted(run: Run) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,14 @@ def last(run: Run) -> Path | None:
     return None
 
 
+def moment(run: Run) -> str:
+    """When it is (ISO 8601, UTC): after the last release was sealed, also where the clock says otherwise."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    if (folder := last(run)) is not None:
+        now = max(now, datetime.fromisoformat(read(folder).sealed_at) + timedelta(seconds=1))
+    return now.isoformat()
+
+
 def folders(run: Run) -> list[Path]:
     """The releases that are kept for this output, the one sealed last first."""
     kept = [path.parent for path in run.releases.glob(f"[0-9a-f]*/{RELEASE_FILE}")]
@@ -187,11 +196,12 @@ def prune(mine: Attempt) -> list[str]:
     return old
 
 
-def note_baseline(run: Run) -> None:
+def note_baseline(mine: Attempt) -> None:
     """Keep in mind what the last release was before this run changes anything; a second try of the run keeps it."""
+    run = mine.run
     if not (run.work / BASELINE_FILE).exists():
         folder = last(run)
-        files.write_text(run.work / BASELINE_FILE, json.dumps(folder.name if folder else None))
+        files.write_text(run.work / BASELINE_FILE, json.dumps(folder.name if folder else None), mine.folder)
 
 
 def baseline(run: Run) -> Path | None:

@@ -49,7 +49,7 @@ def read(run: Run, sha256: bytes) -> bytes | None:
 
 def unused(run: Run) -> list[str]:
     """Names of what no release holds any more."""
-    if not run.removed.is_dir():
+    if not run.removed.is_dir() or not any(run.removed.iterdir()):
         return []
     manifests = [folder / release.MANIFEST_FILE for folder in release.folders(run)]
     used = tables.read_all(manifests, pa.schema([("sha256", pa.binary(32))]), ["sha256"])["sha256"]

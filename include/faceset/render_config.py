@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from include.faceset import files
+from include.faceset.attempt import attempt
 from include.faceset.release import Release
 from include.faceset.run import Run
 
@@ -31,6 +32,7 @@ def render_config(run: Run, sealed: Release) -> list[Path]:
 
     Raises:
         ConfigError: a value read back differs, or `config_path` is no folder.
+        SupersededError: a later try, or a later run, has begun.
     """
     folders = [run.release(sealed.release_id)]
     if run.params.config_path is not None:
@@ -41,12 +43,14 @@ def render_config(run: Run, sealed: Release) -> list[Path]:
     expected = values(run, sealed.identities, sealed.images)
     text = render(run.dataset.name, sealed.release_id, expected)
     written = []
-    for folder in folders:
-        path = folder / file_name(run.dataset.name)
-        with files.replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-            compare(temporary, expected)
-        written.append(path)
+    with attempt(run, "render") as mine:
+        for folder in folders:
+            path = folder / file_name(run.dataset.name)
+            with files.replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+                compare(temporary, expected)
+                mine.check()  # A later try that begins only now removes the temporary file.
+            written.append(path)
     return written
 
 

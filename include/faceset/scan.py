@@ -3,6 +3,7 @@
 Only metadata is read, no file is opened, no link is followed. An export in S3 is listed.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset import names, objects, parts, sharded, suppressed, walk
+from include.faceset.attempt import Attempt, attempt
 from include.faceset.dataset import Export, FlatExport
 from include.faceset.ledger import SCANNED, Outcome
 from include.faceset.run import Run
 from include.faceset.walk import Listed
 
+_OF_A_DISK = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN}
 ROWS_IN_MEMORY = 100_000
 """Files listed before they become rows: about 40 MB."""
 
@@ -42,25 +45,33 @@ def scan(run: Run, export_name: str) -> Scanned:
 
     Raises:
         ScanError: the export or a part is missing or empty, or a folder in it cannot be read.
+        SupersededError: a later try of this scan has begun.
     """
     export = next(export for export in run.dataset.exports if export.name == export_name)
     if run.params.release is not None:  # a run that rolls back looks at no export
         return Scanned(export.name, 0, 0, 0, parts=0, absent=[])
+    with attempt(run, f"scan={export.name}") as mine:
+        return _scan(mine, export)
+
+
+def _scan(mine: Attempt, export: Export) -> Scanned:
+    run = mine.run
     if not export.dated:
-        images, rejected = _scan_folder(run, export, None)
+        images, rejected = _scan_folder(mine, export, None)
         return Scanned(export.name, images + rejected, images, rejected, parts=0, absent=[])
     with _explained(export.name, _where(run, export, "")):
         partitions = parts.to_scan(run, export)
     absent = sorted(set(run.partitions or ()) - set(partitions))
     images = rejected = 0
     for partition in partitions:
-        found = _scan_folder(run, export, partition)
+        found = _scan_folder(mine, export, partition)
         images, rejected = images + found[0], rejected + found[1]
     return Scanned(export.name, images + rejected, images, rejected, len(partitions), absent)
 
 
-def _scan_folder(run: Run, export: Export, partition: str | None) -> tuple[int, int]:
+def _scan_folder(mine: Attempt, export: Export, partition: str | None) -> tuple[int, int]:
     """Write one manifest; the numbers of images and of rejected files."""
+    run = mine.run
     below = "" if partition is None else f"{export.part(partition)}/"
     where = _where(run, export, below)
     note: dict[str, Any] = {"declared": parts.declared(export)}
@@ -69,7 +80,12 @@ def _scan_folder(run: Run, export: Export, partition: str | None) -> tuple[int, 
     with (
         _explained(export.name, where),
         sharded.writing(
-            run.manifest(export.name, partition), SCANNED, run.params.shards, note, gathered=sharded.GATHERED_BYTES
+            run.manifest(export.name, partition),
+            SCANNED,
+            run.params.shards,
+            note,
+            within=mine.folder,
+            gathered=sharded.GATHERED_BYTES,
         ) as write,
     ):
         for listed in _listed(run, export, below):
@@ -198,5 +214,13 @@ def _explained(export: str, where: str) -> Iterator[None]:
         msg = (
             f"export {export}: the folder {error.filename or where} cannot be read ({error.strerror}); "
             "let the user that runs Airflow's workers read it (r-x on folders, r-- on files), then clear this task"
+        )
+        raise ScanError(msg) from error
+    except OSError as error:
+        if error.errno not in _OF_A_DISK:
+            raise
+        msg = (
+            f"export {export}: the folder {error.filename or where} cannot be read ({error.strerror}); "
+            "look after its disk or its mount, then clear this task"
         )
         raise ScanError(msg) from error

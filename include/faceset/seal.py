@@ -9,7 +9,6 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -82,7 +81,7 @@ def _seal(mine: Attempt) -> Release:
         min_images=run.params.min_images,
         decode=run.params.decode,
         image_size=run.dataset.image_size,
-        sealed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        sealed_at=release.moment(run),
         parts=parts.digests(run),
         formerly=release.formerly(run, digest.release_id),
     )

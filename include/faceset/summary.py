@@ -82,9 +82,10 @@ def summarise(
         What ``summary.json`` holds.
     """
     folder = run.release(sealed.release_id)
-    facts = gather(run, sealed, took, sync) | {"erased": dict(erased) if erased else None}
-    files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n")
-    files.write_text(folder / release.SUMMARY_FILE, report(run, facts, sample_identity(run, folder)))
+    with attempt(run, "summary") as mine:
+        facts = gather(run, sealed, took, sync) | {"erased": dict(erased) if erased else None}
+        files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n", mine.folder)
+        files.write_text(folder / release.SUMMARY_FILE, report(run, facts, sample_identity(run, folder)), mine.folder)
     log.info("%s", report(run, facts, sample=None))
     return facts
 
@@ -296,8 +297,7 @@ def clean_up(run: Run) -> list[str]:
     """
     with attempt(run, "clean-up") as mine:
         pruned = release.prune(mine)
-        if pruned:
-            removed.forget_unused(mine)
+        removed.forget_unused(mine)  # also when nothing was pruned: a try that was killed may have pruned before
         for folder in list(run.all_work.iterdir()):
             if folder != run.work:
                 mine.discard(folder)

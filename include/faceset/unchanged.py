@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset import tables
+from include.faceset.attempt import Attempt
 from include.faceset.ledger import LEDGER, Outcome, kept
 from include.faceset.names import shown
 from include.faceset.run import Run
@@ -69,9 +70,9 @@ def disputes(selected: pa.Table, known: pa.Table) -> Iterator[tuple[bytes, bool]
     yield from zip(disputed["sha256"].to_pylist(), same.to_pylist(), strict=True)
 
 
-def write_disputes(run: Run, hashes: list[bytes]) -> None:
+def write_disputes(mine: Attempt, hashes: list[bytes]) -> None:
     """Keep which disputes are taken over, for the copy tasks."""
-    tables.write(pa.table([pa.array(hashes, pa.binary(32))], schema=DISPUTES), run.disputes)
+    tables.write(pa.table([pa.array(hashes, pa.binary(32))], schema=DISPUTES), mine.run.disputes, within=mine.folder)
 
 
 def settled(run: Run, rows: pa.Table, known: pa.Table) -> pa.Table:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-import uuid
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -114,7 +113,8 @@ class _Check:
 
     def probe(self) -> None:
         beside = self.target.sibling(SIBLING)
-        where = {"Key": beside.key(f".probe-{uuid.uuid4().hex}")}
+        # Always the same key, so that what a killed check left of it goes with the next one.
+        where = {"Key": beside.key(".probe")}
         try:
             self._ask(
                 self.client.put_object,

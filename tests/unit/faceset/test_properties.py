@@ -1,5 +1,7 @@
 """What must hold for all exports, against a model of the merge in a few lines of plain Python."""
 
+import os
+import stat
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -7,6 +9,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from include.faceset import names, summary
+from include.faceset.dataset import FlatExport
 from tests.unit.faceset.pipeline import FLAT, TREE, face, make_dataset, make_run, put, run_to_seal
 
 OTHER = {"name": "other", "layout": "image_folder"}
@@ -112,3 +116,139 @@ def test_the_merge_is_what_the_model_says(
 
         # And with nothing new, no image is opened.
         assert run_to_seal(make_run(dataset, "manual__3")).read == 0
+
+
+# Names as bytes, as a disk has them: good ones, ones that are no text, and what the rule for names refuses.
+GOOD_NAMES = [b"ann", b"ben", "Zoë".encode(), b"d e"]
+ODD_NAMES = [
+    b".hidden",
+    b" ann",
+    b"ann ",
+    b"a\\b",
+    b"a\x01",
+    b"a\nb",
+    b"a\xff",
+    "Zoe\u0308".encode(),
+    "\u202ea".encode(),
+]
+any_name = st.binary(min_size=1, max_size=4).filter(
+    lambda name: name not in {b".", b".."} and not set(name) & set(b"/\0")
+)
+folder_names = st.one_of(st.sampled_from(GOOD_NAMES), st.sampled_from(GOOD_NAMES + ODD_NAMES), any_name)
+suffixes = st.sampled_from([b".jpg", b".JPG", b".png", b".txt", b""])
+file_names = st.one_of(
+    st.sampled_from([b"1.jpg", b"2.png", b"3.JPG"]),
+    st.tuples(st.one_of(st.sampled_from(ODD_NAMES), any_name), suffixes).map(b"".join),
+)
+flat_names = st.one_of(folder_names.map(lambda name: name + b"_face.png"), file_names)
+THINGS = ["link", "broken link", "link to a folder", "FIFO", "folder", "empty folder"]
+things = st.one_of(contents, contents, contents, st.sampled_from(THINGS))
+Tree = dict[tuple[str, bytes, bytes], bytes | str]
+bad_trees = st.dictionaries(
+    st.one_of(
+        st.tuples(st.just("training_data"), folder_names, file_names),
+        st.tuples(st.just("training_data"), st.just(b""), file_names),
+        st.tuples(st.just("faces_only"), st.just(b""), flat_names),
+    ),
+    things,
+    max_size=25,
+)
+
+
+def make(path: Path, thing: bytes | str, neighbour: Path) -> bool:
+    """Put a thing at a path, unless something is in its way; whether it was put there."""
+    if os.path.lexists(path) or (os.path.lexists(path.parent) and not path.parent.is_dir()):
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(thing, bytes):
+        path.write_bytes(thing)
+    elif thing == "FIFO":
+        os.mkfifo(path)
+    elif "folder" in thing and "link" not in thing:
+        path.mkdir()
+        if thing == "folder":
+            put(path / "inside.jpg", GOOD[0])
+    else:
+        path.symlink_to({"link": neighbour / "face.jpg", "link to a folder": neighbour}.get(thing, neighbour / "none"))
+    return True
+
+
+def fingerprint(root: Path, *, without: set[str]) -> dict[bytes, tuple[object, ...]]:
+    """Everything below a folder: bytes or target, mode, owner, links, inode, and when it or its status changed last."""
+    found = {}
+    for folder, folders, files in os.walk(os.fsencode(root)):
+        if folder == os.fsencode(root):
+            folders[:] = [name for name in folders if os.fsdecode(name) not in without]
+        for name in [*folders, *files]:
+            path = os.path.join(folder, name)  # noqa: PTH118 bytes
+            status = os.lstat(path)
+            facts = (status.st_mode, status.st_uid, status.st_gid, status.st_ino, status.st_nlink, status.st_size)
+            content: bytes | None = None
+            if stat.S_ISREG(status.st_mode):
+                content = Path(os.fsdecode(path)).read_bytes()
+            elif stat.S_ISLNK(status.st_mode):
+                content = os.readlink(path)  # noqa: PTH115 bytes
+            found[path] = (content, *facts, status.st_mtime_ns, status.st_ctime_ns)
+    return found
+
+
+def scanned(tree: Tree, flat: FlatExport) -> tuple[dict[str, str], Files]:
+    """What the scan settles (outcome by `<export>/<path>`), and the images that it leaves to the model above."""
+    settled: dict[str, str] = {}
+    images: Files = {}
+    for (export, folder, name), thing in tree.items():
+        if export == "training_data" and not folder and isinstance(thing, str) and thing.endswith("older"):
+            if thing == "folder":  # an identity like any other: its name is judged
+                images_of_folder = {(export, name, b"inside.jpg"): GOOD[0]}
+                inside, found = scanned(images_of_folder, flat)
+                settled |= inside
+                images |= found
+            elif thing.startswith("link"):
+                settled[f"{export}/{names.shown(os.fsdecode(name))}"] = "not_regular_file"
+            continue
+        text, identity = os.fsdecode(name), os.fsdecode(folder) or None
+        if export == "faces_only":
+            match = flat.regex().fullmatch(text)
+            identity = match and match["identity"]
+        path = os.fsdecode(os.path.join(folder, name))  # noqa: PTH118 bytes
+        if isinstance(thing, str):
+            settled[f"{export}/{names.shown(path)}"] = "not_regular_file"
+        elif identity is None or not names.is_image(text):
+            settled[f"{export}/{names.shown(path)}"] = "unmatched_name"
+        elif not names.is_safe(identity) or not names.is_safe(text):
+            settled[f"{export}/{names.shown(path)}"] = "unsafe_name"
+        else:
+            images[export, identity, text.removeprefix(identity) if export == "faces_only" else text] = thing
+    return settled, images
+
+
+@settings(max_examples=100, deadline=None)
+@given(bad_trees, st.integers(1, 3), st.sampled_from(["clone", "copy"]))
+def test_every_file_is_in_the_ledger_once_and_nothing_else_is_touched(
+    drawn: Tree, min_images: int, link_mode: str
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        neighbour = put(root / "neighbour/face.jpg", GOOD[0]).parent
+        put(root / "merged-not-ours/ann/1.jpg", GOOD[1])
+        drawn = {("training_data", b"zoe", b"%d.jpg" % number): face(100 + number) for number in range(3)} | drawn
+        drawn[("faces_only", b"", b"README")] = b"so that no export is empty"
+        tree = {
+            where: thing
+            for where, thing in drawn.items()
+            if make(root / "exports" / where[0] / os.fsdecode(where[1]) / os.fsdecode(where[2]), thing, neighbour)
+        }
+        before = fingerprint(root, without={"merged", "merged.releases"})
+        dataset = make_dataset(root, min_images=min_images)
+        settled, images = scanned(tree, FlatExport.model_validate(FLAT))
+        expected = settled | model(images, min_images)
+        result = run_to_seal(make_run(dataset, link_mode=link_mode))
+        summary.summarise(result.run, result.sealed, [], None)
+        summary.clean_up(result.run)
+        assert result.outcomes == expected
+        assert sum(result.sealed.scanned.values()) == len(expected)
+        assert fingerprint(root, without={"merged", "merged.releases"}) == before
+        assert sorted(os.listdir(root)) == ["exports", "merged", "merged-not-ours", "merged.releases", "neighbour"]
+        kept = sorted(images[file] for file in images if expected[f"{file[0]}/{path_of(file)}"] == "kept")
+        assert sorted(result.output.values()) == kept
+        assert len(os.listdir(result.run.output)) == result.sealed.identities
