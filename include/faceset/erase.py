@@ -58,11 +58,12 @@ class Found:
     disputed: frozenset[bytes]
 
 
-def begin(run: Run) -> None:
+def begin(mine: Attempt) -> None:
     """Erase, and keep in mind by which list: `finish` goes by the same one."""
-    listed = suppressed.people(run)
-    erase(run, listed)
-    files.write_text(run.work / LIST_FILE, json.dumps(receipt.digest(run, listed)))
+    listed = suppressed.people(mine.run)
+    erase(mine, listed)
+    said = json.dumps(receipt.digest(mine.run, listed))
+    files.write_text(mine.run.work / LIST_FILE, said, within=mine.folder)
 
 
 def finish(run: Run) -> People:
@@ -78,27 +79,28 @@ def finish(run: Run) -> People:
             "it was; trigger a new run, which goes by the list as it is"
         )
         raise EraseError(msg)
-    erase(run, listed)
+    with attempt(run, "erase") as mine:
+        erase(mine, listed)
     return listed
 
 
-def erase(run: Run, listed: People) -> None:
+def erase(mine: Attempt, listed: People) -> None:
     """Erase people from all that lies beside the output; what is found of them is noted for the receipt."""
     if not listed:
         return
-    with attempt(run, "erase") as mine:
-        _clear_work(mine, listed)
-        for path in _manifests(run):
-            _erase_manifest(mine, listed, path)
-        for path in _records(run):
-            _erase_record(mine, listed, path)
-        for folder in release.broken(run):
-            mine.discard(folder)
-        for folder in release.folders(run):
-            _erase_release(mine, listed, folder)
-        if unused := removed.unused(run):
-            receipt.note(mine, "set aside", images=len(unused))
-            removed.forget_unused(mine)
+    run = mine.run
+    _clear_work(mine, listed)
+    for path in _manifests(run):
+        _erase_manifest(mine, listed, path)
+    for path in _records(run):
+        _erase_record(mine, listed, path)
+    for folder in release.broken(run):
+        mine.discard(folder)
+    for folder in release.folders(run):
+        _erase_release(mine, listed, folder)
+    if unused := removed.unused(run):
+        receipt.note(mine, "set aside", images=len(unused))
+        removed.forget_unused(mine)
 
 
 def in_bucket(

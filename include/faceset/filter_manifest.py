@@ -62,9 +62,9 @@ def filter_manifest(run: Run) -> Filtered:
         SupersededError: a later try of this filter has begun.
         SuppressedError: the list of people to erase is wrong.
     """
-    if not run.params.dry_run:
-        erase.begin(run)
     with attempt(run, "filter") as mine:
+        if not run.params.dry_run:
+            erase.begin(mine)
         release.note_baseline(mine)
         return _filter(mine) if run.params.release is None else _select_release(mine)
 

@@ -30,7 +30,7 @@ BUCKET = "faces"
 PREFIX = "sets/faces/"
 TASKS = (
     *("preflight", "scan", "filter_manifest", "copy_shard", "seal"),
-    *("approve_deletions", "sync", "verify", "render_config", "summary"),
+    *("approve_deletions", "sync", "verify", "erase", "render_config", "summary"),
 )
 STOPPED = int(signal.SIGSTOP)
 Like = Literal["task", "run", "other run"]
