@@ -35,7 +35,8 @@ def test_copies_that_wake_up_change_nothing(deployment: Deployment, tmp_path: Pa
     begun = next(number for number, name in enumerate(calls) if "attempt.py:_begin" in name)
     paused = []
     try:
-        for line in dict.fromkeys(calls[begun:]):
+        # A line that is also passed before would stop it there.
+        for line in dict.fromkeys(name for name in calls[begun:] if name not in calls[:begun]):
             pid, answer = deployment.worker.start(
                 deployment.request(run, task, arguments, at=line, signal=signal.SIGSTOP)
             )
