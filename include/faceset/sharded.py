@@ -74,6 +74,8 @@ def writing(
                 rows = pa.concat_tables(waiting.pop(shard))
                 groups.append(shard)
                 writer.write_table(rows, row_group_size=rows.num_rows)
+            if held:  # many pieces of many sizes: unless told to, malloc keeps what they took
+                pa.default_memory_pool().release_unused()
             held = 0
 
         yield add
