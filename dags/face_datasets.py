@@ -281,7 +281,7 @@ def skip_if_upload_skipped(context: Any) -> None:
         raise AirflowSkipException(msg)
 
 
-@task(**{**NETWORK, "retries": 1})
+@task(**NETWORK)
 def preflight() -> dict[str, str]:
     """Refuse in seconds what would fail later: exports, disk, bucket, credentials, privacy. Skip a run without work.
 
