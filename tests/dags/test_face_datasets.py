@@ -60,8 +60,8 @@ print([task_id for task_id, task in tasks.items() if task.is_mapped])
     lines = printed.strip().splitlines()[-6:]
     assert lines[0] == str(TASKS)
     assert lines[1] == "1 False True"
-    network = ("approve_deletions", "sync", "verify", "erase", "summary")
-    retries = {**dict.fromkeys(TASKS, 0), "preflight": 1, **dict.fromkeys(network, 3)}
+    network = ("preflight", "approve_deletions", "sync", "verify", "erase", "summary")
+    retries = {**dict.fromkeys(TASKS, 0), **dict.fromkeys(network, 3)}
     assert yaml.safe_load(lines[2]) == retries
     disk = {"scan", "filter_manifest", "copy_shard", "seal", "render_config"}
     assert yaml.safe_load(lines[3]) == {task: "disk" if task in disk else "s3" for task in TASKS}
