@@ -192,7 +192,7 @@ class Request:
             return "CopyObject"
         last = key.rpartition("/")[2]
         role = {"lease.json": " lease.json", "latest.json": " latest.json"}.get(last, "")
-        return name + (" probe" if last.startswith(".probe-") else role)
+        return name + (" probe" if last == ".probe" else role)
 
     def with_headers(self, **changed: str) -> Request:
         """Return the request with other values of headers, whose names are written with ``_`` for ``-``."""
