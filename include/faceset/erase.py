@@ -212,10 +212,7 @@ def _records(run: Run) -> list[Path]:
 def _clear_work(mine: Attempt, listed: People) -> None:
     """Remove the work of other runs, what killed writers left, and of this run what an earlier try copied of people."""
     run = mine.run
-    for folder in [path for path in run.all_work.iterdir() if path != run.work]:
-        mine.discard(folder)
-    for folder in [run.releases, *run.releases.glob("parts/*"), *release.folders(run)]:
-        files.sweep(folder)
+    release.clear_leftovers(mine)
     for path in (run.releases / ".sync").glob(".*"):
         mine.discard(path)
     for path in run.work.glob("copied/*.parquet"):

@@ -196,6 +196,16 @@ def prune(mine: Attempt) -> list[str]:
     return old
 
 
+def clear_leftovers(mine: Attempt) -> None:
+    """Remove the work of other runs, and what killed writers left beside the releases and in them."""
+    run = mine.run
+    for folder in list(run.all_work.iterdir()):
+        if folder != run.work:
+            mine.discard(folder)
+    for folder in [run.releases, *run.releases.glob(".owner"), *run.releases.glob("parts/*"), *folders(run)]:
+        files.sweep(folder)
+
+
 def note_baseline(mine: Attempt) -> None:
     """Keep in mind what the last release was before this run changes anything; a second try of the run keeps it."""
     run = mine.run

@@ -298,16 +298,7 @@ def clean_up(run: Run) -> list[str]:
     with attempt(run, "clean-up") as mine:
         pruned = release.prune(mine)
         removed.forget_unused(mine)  # also when nothing was pruned: a try that was killed may have pruned before
-        for folder in list(run.all_work.iterdir()):
-            if folder != run.work:
-                mine.discard(folder)
-        for folder in [
-            run.releases,
-            *run.releases.glob(".owner"),
-            *run.releases.glob("parts/*"),
-            *release.folders(run),
-        ]:
-            files.sweep(folder)
+        release.clear_leftovers(mine)
     return pruned
 
 
