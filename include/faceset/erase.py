@@ -37,7 +37,8 @@ from include.faceset.run import Run
 from include.faceset.suppressed import People
 
 LIST_FILE = "people.json"
-_OF_PEOPLE = ["identity", "export", "path", "outcome", "sha256"]
+_NAMING = ["identity", "export", "path"]
+_OF_PEOPLE = [*_NAMING, "outcome", "sha256"]
 _OF_SHARDS = {"shards", "groups"}
 _WITH_IMAGES = {release.MANIFEST_FILE: "key", release.OBJECTS_FILE: "key", release.CLASSES_FILE: "identity"}
 """Files that have a row for an image or a class, and the column that tells whose."""
@@ -215,13 +216,13 @@ def _clear_work(mine: Attempt, listed: People) -> None:
     release.clear_leftovers(mine)
     for path in (run.releases / ".sync").glob(".*"):
         mine.discard(path)
-    for path in run.work.glob("copied/*.parquet"):
-        if suppressed.split(listed, tables.read(path, _OF_PEOPLE))[0].num_rows:
-            mine.discard(path)  # the shard is copied again
+    for path in run.work.glob("*/shard=*.parquet"):  # written anew: all that this try needs
+        if suppressed.split(listed, tables.read(path, _NAMING))[0].num_rows:
+            mine.discard(path)
 
 
 def _rows(listed: People, manifest: Path) -> int:
-    groups = sharded.groups(manifest, ["identity", "export", "path"])
+    groups = sharded.groups(manifest, _NAMING)
     return sum(suppressed.split(listed, rows)[0].num_rows for _, rows in groups)
 
 

@@ -33,6 +33,10 @@ class InvalidRecord(S3SyncError):
     """The record of earlier uploads cannot be read."""
 
 
+class RecordNotWritten(S3SyncError):
+    """The record of uploads cannot be written."""
+
+
 class DestinationNotReady(S3SyncError):
     """The bucket, the credentials or the endpoint are not fit for a sync."""
 

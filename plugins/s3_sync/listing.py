@@ -107,7 +107,7 @@ def list_raw(connection: S3Connection, target: S3Target, bounds: Sequence[str] =
     start = len(target.prefix)
 
     def exact(after: str | None) -> Iterator[pa.RecordBatch]:
-        return raw_pages(client, target, after, lambda body: _rows(body, start))
+        return raw_pages(client, target, after, lambda body: pa.record_batch(read_page(body, start), schema=SCHEMA))
 
     def whole() -> pa.Table:
         table = _in_ranges(exact, bounds)
@@ -214,18 +214,23 @@ def _take_contents(response_dict: dict[str, Any], customized_response_dict: dict
         response_dict["body"] = body[:first] + body[end:]
 
 
-def _rows(body: bytes, start: int) -> pa.RecordBatch:
-    """Return the objects of a page, their keys from the character ``start`` on."""
+def read_page(body: bytes, start: int, *also: str) -> list[list[Any]]:
+    """Return the objects of a page as columns: key from the character ``start`` on, size in bytes, unquoted ETag.
+
+    ``also`` are names of elements (``LastModified``) whose texts follow. Raises ElementTree.ParseError.
+    """
     root = ET.fromstring(body)  # noqa: S314 botocore parses the same bytes the same way
     namespace = root.tag.removesuffix("ListBucketResult")
     if namespace == root.tag:
         raise ET.ParseError(f"it is a {root.tag}")
+    items = list(root.iterfind(f"{namespace}Contents"))
+
+    def texts(name: str) -> list[str]:
+        return [item.findtext(f"{namespace}{name}", "") for item in items]
+
+    keys = texts("Key")
     # Keys come URL-encoded (botocore asks for it), because XML cannot carry every character that a key may have.
-    encoded = root.findtext(f"{namespace}EncodingType") == "url"
-    keys, sizes, etags = [], [], []
-    for item in root.iterfind(f"{namespace}Contents"):
-        key = item.findtext(f"{namespace}Key", "")
-        keys.append((unquote_plus(key) if encoded else key)[start:])
-        sizes.append(int(item.findtext(f"{namespace}Size", "")))
-        etags.append(item.findtext(f"{namespace}ETag", "").strip('"'))
-    return pa.record_batch([keys, sizes, etags], schema=SCHEMA)
+    if root.findtext(f"{namespace}EncodingType") == "url":
+        keys = [unquote_plus(key) for key in keys]
+    etags = [etag.strip('"') for etag in texts("ETag")]
+    return [[key[start:] for key in keys], [int(size) for size in texts("Size")], etags, *map(texts, also)]

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s3_sync.errors import InvalidRecord
+from s3_sync.errors import InvalidRecord, RecordNotWritten
 
 if TYPE_CHECKING:
     from s3_sync.connection import S3Connection
@@ -56,15 +56,28 @@ def read(path: Path | None, connection: S3Connection, target: S3Target) -> pa.Ta
 
 
 def write(path: Path, table: pa.Table, connection: S3Connection, target: S3Target) -> None:
-    """Replace the record at ``path`` with ``table``, all or nothing; what a killed writer left goes too."""
+    """Replace the record at ``path`` with ``table``, all or nothing; what a killed writer left goes too.
+
+    Raises RecordNotWritten where the disk is full, or does not take it.
+    """
+    bound = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(_binding(connection, target))
+    try:
+        _write(path, bound)
+    except OSError as error:
+        raise RecordNotWritten(
+            f"{path}, the record of uploads, cannot be written ({error.strerror or error}): make room on its disk and"
+            " let this user write there, then run the sync again; what was uploaded meanwhile is compared, not sent"
+        ) from error
+
+
+def _write(path: Path, table: pa.Table) -> None:
     path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
         left.unlink(missing_ok=True)
-    bound = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(_binding(connection, target))
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            pq.write_table(bound, file, compression="zstd")
+            pq.write_table(table, file, compression="zstd")
             file.flush()
             os.fchmod(file.fileno(), FILE_MODE)
             os.fsync(file.fileno())

@@ -11,8 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from os.path import commonprefix
 from string import ascii_lowercase, ascii_uppercase, digits
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus
+from typing import TYPE_CHECKING
 from uuid import uuid4
 from xml.etree import ElementTree as ET
 
@@ -26,7 +25,7 @@ from s3_sync import asking
 from s3_sync.asking import ask
 from s3_sync.connection import connect
 from s3_sync.errors import NoAnswer, SourceNotReady, cause
-from s3_sync.listing import MAX_RANGES, PAGE, is_ordered, raw_client, raw_pages
+from s3_sync.listing import MAX_RANGES, PAGE, is_ordered, raw_client, raw_pages, read_page
 from s3_sync.plan import MD5_ETAG
 from s3_sync.target import S3Target
 
@@ -246,20 +245,8 @@ def _range(pages: Pages, after: str | None, until: str | None) -> Iterator[pa.Re
 
 def _rows(body: bytes, target: S3Target) -> pa.RecordBatch:
     """Return the objects of a page."""
-    root = ET.fromstring(body)  # noqa: S314 botocore parses the same bytes the same way
-    namespace = root.tag.removesuffix("ListBucketResult")
-    if namespace == root.tag:
-        raise ET.ParseError(f"it is a {root.tag}")
-    encoded = root.findtext(f"{namespace}EncodingType") == "url"
-    items = list(root.iterfind(f"{namespace}Contents"))
-    texts: dict[str, list[Any]] = {
-        name: [item.findtext(f"{namespace}{name}", "") for item in items]
-        for name in ("Key", "Size", "LastModified", "ETag")
-    }
-    start = len(target.prefix)
-    keys = [(unquote_plus(key) if encoded else key)[start:] for key in texts["Key"]]
-    written = pa.array(texts["LastModified"], pa.string()).cast(pa.timestamp("ns", "UTC")).cast(pa.int64())
-    etags = [etag.strip('"') for etag in texts["ETag"]]
+    keys, sizes, etags, written = read_page(body, len(target.prefix), "LastModified")
     if not all(etags):
         raise ET.ParseError("it names no ETags, which tell whether an object has changed")
-    return pa.record_batch([keys, list(map(int, texts["Size"])), written, etags], schema=SCHEMA)
+    times = pa.array(written, pa.string()).cast(pa.timestamp("ns", "UTC")).cast(pa.int64())
+    return pa.record_batch([keys, sizes, times, etags], schema=SCHEMA)

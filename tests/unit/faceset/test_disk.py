@@ -7,11 +7,9 @@ ends as if nothing had happened.
 import errno
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from include.faceset.copy_shard import CopyError
 from include.faceset.files import WriteError
 from include.faceset.run import Run
 from include.faceset.scan import ScanError
+from tests.unit.disks import fill_blocks, fill_inodes, free
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 
 ROOT = Path(__file__).parents[3]
@@ -49,44 +48,6 @@ def steps(run: Run) -> list[tuple[str, Callable[[], Any]]]:
 
 def sealed(run: Run) -> release.Release:
     return release.read(release.last(run) or run.releases)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB and 1,000 inodes."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=1000,mode=0755", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount the small disk that this fills")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)  # noqa: S607
-
-
-def fill_blocks(disk: Path, left: int) -> None:
-    with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    with (disk / "ballast").open("rb+") as file:
-        file.truncate(max(0, (disk / "ballast").stat().st_size - 4096 * left))
-
-
-def fill_inodes(disk: Path, left: int) -> None:
-    (disk / "ballast").mkdir()
-    number = 0
-    with suppress(OSError):
-        while True:
-            (disk / f"ballast/{number}").touch()
-            number += 1
-    for one in range(left):
-        (disk / f"ballast/{one}").unlink()
-
-
-def free(disk: Path) -> None:
-    if (disk / "ballast").is_dir():
-        shutil.rmtree(disk / "ballast")
-    else:
-        (disk / "ballast").unlink()
 
 
 @pytest.mark.parametrize("left", [0, 3, 12])
@@ -125,6 +86,7 @@ UNREADABLE = """
 import sys
 from pathlib import Path
 from include.faceset import scan
+from tests.unit.disks import fill_blocks, fill_inodes, free
 from tests.unit.faceset.pipeline import make_dataset, make_run, run_to_seal
 run_to_seal(make_run(make_dataset(Path(sys.argv[1]))))
 """

@@ -1,10 +1,11 @@
-"""Exports that change, runs with other params, kills, roll-backs and strangers in the output, in any order.
+"""Exports that change, runs with other params, kills, roll-backs, erasures and strangers in the output, in any order.
 
 A case is one step of a machine that hypothesis draws: CI does about 2,000 of them; `make properties` ten times as
 many. After every run the output, the ledger and the releases are what a model of a few lines says; after every step
 `latest.json` is true, and the exports are as they were.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,10 +17,11 @@ from hypothesis import HealthCheck, Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from include.faceset import release, summary, tables
+from include.faceset import erase, receipt, release, summary, tables
 from include.faceset.copy_shard import CopyError
 from tests.kills.points import Points
 from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
+from tests.unit.faceset.test_erase import traces
 from tests.unit.faceset.test_properties import BAD, GOOD, Files, fingerprint, model, path_of
 
 CASES = int(os.environ.get("CASES", "2000"))
@@ -28,12 +30,25 @@ REFUSED = 3
 """Exit code of a run that was to roll back to what somebody has removed."""
 
 EXPORTS = [FLAT, TREE]
+people = st.sampled_from(["Ann Canary", "Ben Canary", "Cyd Canary"])
 places = st.one_of(
-    st.tuples(st.just("training_data"), st.sampled_from(["ann", "ben", "cyd"]), st.sampled_from(["1.jpg", "2.jpg"])),
-    st.tuples(st.just("faces_only"), st.sampled_from(["ann", "ben", "cyd"]), st.just("_face.png")),
+    st.tuples(st.just("training_data"), people, st.sampled_from(["1.jpg", "2.jpg"])),
+    st.tuples(st.just("faces_only"), people, st.just("_face.png")),
 )
 CONTENTS = [*GOOD, *BAD]
 contents = st.integers(0, len(CONTENTS) - 1)
+NOT_AN_EXPORT = {"merged", "merged.releases", "asked"}
+
+
+def release_id(output: dict[str, bytes]) -> str:
+    """The id of a release that holds these files, as the README tells it."""
+    lines = (f"{key}\0{hashlib.sha256(output[key]).hexdigest()}\n" for key in sorted(output))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def without(listed: set[str], output: dict[str, bytes]) -> dict[str, bytes]:
+    """What is left of a merged dataset once people are erased from it."""
+    return {key: data for key, data in output.items() if key.partition("/")[0] not in listed}
 
 
 class Merge(RuleBasedStateMachine):
@@ -43,10 +58,15 @@ class Merge(RuleBasedStateMachine):
         super().__init__()
         self.root = Path(tempfile.mkdtemp())
         self.files: Files = {}
-        self.dataset = make_dataset(self.root, EXPORTS, shards=2, keep_releases=2, min_images=1)
+        self.list = put(self.root / "asked/people.suppressed", b"")
+        self.listed: set[str] = set()
+        """Who is to be erased."""
+        self.dataset = make_dataset(
+            self.root, EXPORTS, shards=2, keep_releases=2, min_images=1, suppressed=str(self.list)
+        )
         self.number = 0
         self.outputs: dict[str, dict[str, bytes]] = {}
-        """What each release held, by its id."""
+        """What each release holds, by its id: that of an erasure, too, is made of keys and bytes."""
         self.lost: set[bytes] = set()
         """What somebody has removed from the output: it may be the only copy of what a release holds."""
         self.settled = True
@@ -66,7 +86,7 @@ class Merge(RuleBasedStateMachine):
     def put(self, file: tuple[str, str, str], data: bytes) -> None:
         self.files[file] = data
         put(self.root / "exports" / file[0] / path_of(file), data)
-        self.before = fingerprint(self.root, without={"merged", "merged.releases"})
+        self.before = fingerprint(self.root, without=NOT_AN_EXPORT)
 
     # What happens to the exports.
 
@@ -79,13 +99,21 @@ class Merge(RuleBasedStateMachine):
     def remove(self, file: tuple[str, str, str]) -> None:
         if self.files.pop(file, None) is not None:
             (self.root / "exports" / file[0] / path_of(file)).unlink()
-            self.before = fingerprint(self.root, without={"merged", "merged.releases"})
+            self.before = fingerprint(self.root, without=NOT_AN_EXPORT)
 
     @rule(file=places)
     def touch(self, file: tuple[str, str, str]) -> None:
         """The same bytes at another time: the file must be read again."""
         if file in self.files:
             self.put(file, self.files[file])
+
+    # Who asks to be erased, or agrees to come back.
+
+    @rule(listed=st.sets(people, max_size=2))
+    def ask(self, listed: set[str]) -> None:
+        self.listed = listed
+        self.list.write_text("".join(f"{name}\n" for name in sorted(listed)), encoding="utf-8")
+        self.settled = False
 
     # What happens to the output behind the tool's back.
 
@@ -94,7 +122,7 @@ class Merge(RuleBasedStateMachine):
         output = self.root / "merged"
         there = sorted(path for path in output.rglob("*") if path.is_file())
         if data.draw(st.booleans(), label="a stray") or not there:
-            put(output / data.draw(st.sampled_from(["ann/stray.jpg", "stray.rec", "nobody/1.jpg"])), b"stray")
+            put(output / data.draw(st.sampled_from(["Ann Canary/stray.jpg", "stray.rec", "nobody/1.jpg"])), b"stray")
         else:
             gone = data.draw(st.sampled_from(there), label="gone")
             self.lost.add(gone.read_bytes())
@@ -117,14 +145,18 @@ class Merge(RuleBasedStateMachine):
         )
         result = run_to_seal(run)
         self.finish(result)
-        expected = model(self.files, min_images)
-        outcomes = {path: outcome for path, outcome in result.outcomes.items() if not path.endswith("README")}
-        assert outcomes == expected
-        kept = [file for file in self.files if expected[f"{file[0]}/{path_of(file)}"] == "kept"]
+        files = {file: data for file, data in self.files.items() if file[1] not in self.listed}
+        expected = model(files, min_images)
+        rows = result.ledger.select(["export", "path", "outcome"]).to_pylist()
+        erased = [row for row in rows if row["outcome"] == "suppressed"]
+        assert not any(row["path"] for row in erased)
+        assert sorted(row["export"] for row in erased) == sorted(f[0] for f in self.files if f not in files)
+        outcomes = [(f"{row['export']}/{row['path']}", row["outcome"]) for row in rows if row not in erased]
+        assert sorted(outcomes) == sorted([("faces_only/README", "unmatched_name"), *expected.items()])
+        kept = [file for file in files if expected[f"{file[0]}/{path_of(file)}"] == "kept"]
         found = sorted((key.partition("/")[0], data) for key, data in result.output.items())
-        assert found == sorted((file[1], self.files[file]) for file in kept)
-        known = self.outputs.setdefault(result.sealed.release_id, result.output)
-        assert known == result.output
+        assert found == sorted((file[1], files[file]) for file in kept)
+        self.know(result)
 
     @rule(
         at=st.integers(0, 180),
@@ -159,22 +191,33 @@ class Merge(RuleBasedStateMachine):
         self.settled = False
 
     @precondition(lambda self: self.outputs and self.kept())
-    @rule(number=st.integers(0, 1), shards=st.integers(1, 3))
-    def roll_back(self, number: int, shards: int) -> None:
+    @rule(number=st.integers(0, 1), shards=st.integers(1, 3), by_old_id=st.booleans())
+    def roll_back(self, number: int, shards: int, *, by_old_id: bool) -> None:
         kept = self.kept()
-        name = kept[min(number, len(kept) - 1)]
+        folder = kept[min(number, len(kept) - 1)]
+        formerly = release.formerly(make_run(self.dataset), folder)
+        name = formerly[0] if by_old_id and formerly else folder
+        output = without(self.listed, self.outputs[folder]) if folder in self.outputs else None
         self.number += 1
         try:
             result = run_to_seal(make_run(self.dataset, f"manual__{self.number}", release=name, shards=shards))
         except CopyError as error:
             assert "are no longer in the output" in str(error)  # noqa: PT017 it need not be raised
-            assert self.lost & set(self.outputs.get(name, {}).values() or self.lost)
+            assert self.lost & set((output or {}).values() or self.lost)
             self.settled = False
             return
-        assert result.sealed.release_id == name
-        if name in self.outputs:
-            assert result.output == self.outputs[name]
+        if output is not None:
+            assert result.output == output
+        self.know(result)
         self.finish(result)
+
+    def know(self, result: Result) -> None:
+        """Keep what a release holds, that of a run and those that were made anew when people were erased."""
+        assert result.sealed.release_id == release_id(result.output)
+        self.outputs[result.sealed.release_id] = result.output
+        for output in list(self.outputs.values()):
+            others = without(self.listed, output)
+            self.outputs[release_id(others)] = others
 
     def kept(self) -> list[str]:
         """Ids of the releases that can be rolled back to; none if a `seal` that made the only one anew was killed."""
@@ -182,6 +225,8 @@ class Merge(RuleBasedStateMachine):
 
     def finish(self, result: Result) -> None:
         """What the DAG does after `seal` that changes something: config and summary are only told."""
+        receipt.write(result.run, erase.finish(result.run))
+        receipt.close(result.run)
         summary.clean_up(result.run)
         self.settled = True
 
@@ -190,7 +235,7 @@ class Merge(RuleBasedStateMachine):
     @invariant()
     def the_exports_are_untouched(self) -> None:
         if self.files:
-            assert fingerprint(self.root, without={"merged", "merged.releases"}) == self.before
+            assert fingerprint(self.root, without=NOT_AN_EXPORT) == self.before
 
     @invariant()
     def latest_is_true_and_nothing_is_left(self) -> None:
@@ -208,6 +253,13 @@ class Merge(RuleBasedStateMachine):
         assert not list(latest.parent.glob(".work/*/staging/*"))
         assert len(list(latest.parent.glob(".work/*"))) == 1
         assert len(self.kept()) <= 3
+
+    @invariant()
+    def nothing_names_who_is_erased(self) -> None:
+        if self.settled and self.outputs:
+            for name in self.listed:
+                assert traces(self.root / "merged", name, []) == []
+                assert traces(self.root / "merged.releases", name, []) == []
 
 
 TestMerge = Merge.TestCase

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from s3_sync import listing
 from s3_sync.connection import S3Connection
-from s3_sync.listing import _rows
+from s3_sync.listing import read_page
 from s3_sync.publish import put_bytes
 from s3_sync.target import S3Target
 
@@ -25,14 +25,14 @@ S3 = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 @pytest.mark.parametrize(("prefix", "declared"), [("", ""), ("", f'xmlns="{S3}"'), ("s:", f'xmlns:s="{S3}"')])
 def test_objects_are_found_in_any_namespace(prefix: str, declared: str) -> None:
-    rows = _rows(PAGE.format(prefix, declared).encode(), len("set/"))
-    assert rows.to_pylist() == [{"key": "a+b/1 2.jpg", "size": 7, "etag": "e"}]
+    columns = read_page(PAGE.format(prefix, declared).encode(), len("set/"))
+    assert columns == [["a+b/1 2.jpg"], [7], ["e"]]
 
 
 @pytest.mark.parametrize("answer", ["<Error/>", "<ListBucketResult><Contents>", "no XML"])
 def test_an_answer_that_is_no_listing_is_an_error_and_not_an_empty_one(answer: str) -> None:
     with pytest.raises(ET.ParseError):
-        _rows(answer.encode(), 0)
+        read_page(answer.encode(), 0)
 
 
 FOLDERS = ["a", "a-b", "a b", "a0", "aa", "b", "b.c", "c", "c+", "d", "dé", "e", "z", "é", "ё"]

@@ -12,13 +12,21 @@ import pytest
 from s3_sync import listing, record
 from s3_sync import objects as expected_objects
 from s3_sync.connection import S3Connection, connect
-from s3_sync.errors import DeletionRefused, DestinationNotReady, InvalidTarget, UploadFailed, VerifyFailed
+from s3_sync.errors import (
+    DeletionRefused,
+    DestinationNotReady,
+    InvalidTarget,
+    RecordNotWritten,
+    UploadFailed,
+    VerifyFailed,
+)
 from s3_sync.operators import S3SyncOperator
 from s3_sync.options import ObjectOptions
 from s3_sync.preflight import check_destination
 from s3_sync.sync import sync
 from s3_sync.target import S3Target
 from s3_sync.verify import verify
+from tests.unit.disks import fill_blocks, free
 
 FILES = {"anna/1.jpg": b"one", "anna/2.jpg": b"two", "b en/it's #1 é.png": b"three"}
 
@@ -64,6 +72,20 @@ def test_the_prefix_gets_exactly_the_files(
     assert admin.get_object(Bucket=target.bucket, Key=neighbour)["Body"].read() == b"not ours"
     proof = verify(connection, target, expected_objects.walk(source), record.read(kept, connection, target))
     assert (proof.by_record, proof.by_checksum) == (3, 0)
+
+
+def test_a_record_for_which_there_is_no_room(
+    admin: Any, connection: S3Connection, target: S3Target, source: Path, small_disk: Path
+) -> None:
+    fill_blocks(small_disk, left=0)
+    with pytest.raises(RecordNotWritten, match=r"No space left on device.*: make room on its disk"):
+        sync(connection, target, source=source, record_path=small_disk / "kept.parquet")
+    free(small_disk)
+    assert list(small_disk.iterdir()) == []
+    again = sync(connection, target, source=source, record_path=small_disk / "kept.parquet")
+    assert (again.uploaded, again.skipped) == (0, 3)
+    assert there(admin, target) == FILES
+    assert record.read(small_disk / "kept.parquet", connection, target).num_rows == 3
 
 
 def test_a_changed_file_of_the_same_size_and_time_is_uploaded(
