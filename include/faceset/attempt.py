@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from include.faceset import files, owner
@@ -27,7 +28,7 @@ class Attempt:
     run: Run
     folder: Path
 
-    @property
+    @cached_property
     def new(self) -> Path:
         """What it makes, to be moved in."""
         return self.folder / "new"

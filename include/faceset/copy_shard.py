@@ -112,6 +112,8 @@ class Verdicts:
     hashes: set[bytes] = field(default_factory=set)
     names: dict[str, int] = field(default_factory=dict)
     """File name in the merged dataset -> index of its row."""
+    opened: list[int] = field(default_factory=list)
+    """Sizes in bytes of the files that were read."""
 
     def reject(self, row: Row, outcome: Outcome) -> None:
         self.rows.append(row._replace(outcome=outcome.value, key=None, staged_mtime_ns=None))
@@ -120,6 +122,15 @@ class Verdicts:
         self.names[name] = len(self.rows)
         key = f"{row.identity}/{name}"
         self.rows.append(row._replace(outcome=Outcome.KEPT.value, key=key, staged_mtime_ns=staged_mtime_ns))
+
+    def give_up(self) -> list[str]:
+        """Keep none after all, since they are too few; the names that they had."""
+        names = list(self.names)
+        for index in self.names.values():
+            row = self.rows[index]
+            self.rows[index] = row._replace(outcome=Outcome.TOO_FEW_IMAGES.value, key=None, staged_mtime_ns=None)
+        self.names.clear()
+        return names
 
     def free_name(self, row: Row) -> str:
         """The file's name, or with its export in front where an earlier file of the identity has that name."""
@@ -171,9 +182,9 @@ def _copy(mine: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
         shared = Shared(mine, link_mode, roots, ahead, before)
         started = said = time.monotonic()
         for identity, group in groupby(rows_of(selected), key=lambda row: row.identity):
-            verdicts, sizes = copy_identity(shared, mine.new / identity, list(group))
+            verdicts = copy_identity(shared, mine.new / identity, list(group))
             rows.extend(verdicts.rows)
-            opened.extend(sizes)
+            opened.extend(verdicts.opened)
             if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
                 rate = len(rows) / (said - started)
@@ -181,7 +192,7 @@ def _copy(mine: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
     return pa.concat_tables([done, tables.of_rows(rows, LEDGER)]), opened
 
 
-def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> tuple[Verdicts, list[int]]:
+def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> Verdicts:
     """Judge the images of one identity and, where the run has an output, copy them.
 
     Args:
@@ -190,7 +201,7 @@ def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> tuple[Verdic
         rows: its selected files in canonical order (export, path).
 
     Returns:
-        The verdicts, one row a file, and the sizes in bytes of the files that were opened.
+        The verdicts, one row a file.
     """
     run = shared.attempt.run
     present: dict[str, os.stat_result] = {}
@@ -198,25 +209,18 @@ def copy_identity(shared: Shared, staged: Path, rows: list[Row]) -> tuple[Verdic
         present = present_in(run.output / staged.name)
         staged.mkdir(mode=files.FOLDER_MODE)
     verdicts = Verdicts()
-    opened: list[int] = []
     for (export, folder), group in groupby(rows, key=lambda row: (row.export, row.folder)):
         with _source_folder(shared.roots.get(export), folder) as source:
             for row in group:
-                if _settled(run, verdicts, row, present):
-                    continue
-                with _explained(row), _read(shared, row, source) as found:
-                    opened.extend([row.size] if found else [])
-                    _judge(shared, verdicts, row, found, staged)
+                if not _settled(run, verdicts, row, present):
+                    _copy_file(shared, verdicts, row, source, staged)
     if len(verdicts.names) < run.params.min_images:
-        for name, index in verdicts.names.items():
-            few = verdicts.rows[index]
-            verdicts.rows[index] = few._replace(outcome=Outcome.TOO_FEW_IMAGES.value, key=None, staged_mtime_ns=None)
+        for name in verdicts.give_up():
             if run.on_disk:
                 (staged / name).unlink(missing_ok=True)
-        verdicts.names.clear()
     if run.on_disk:
         place(shared.attempt, staged, present, set(verdicts.names), shared.before)
-    return verdicts, opened
+    return verdicts
 
 
 def _settled(run: Run, verdicts: Verdicts, row: Row, present: dict[str, os.stat_result]) -> bool:
@@ -263,6 +267,7 @@ def _judge(shared: Shared, verdicts: Verdicts, row: Row, found: Found | None, st
     if found is None:
         verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
         return
+    verdicts.opened.append(row.size)
     digest = hashlib.sha256(found.data).digest()
     run = shared.attempt.run
     seen = images.inspect(found.data, run.dataset.image_size, run.params.decode)
@@ -285,20 +290,36 @@ def _judge(shared: Shared, verdicts: Verdicts, row: Row, found: Found | None, st
         verdicts.keep(row, name, status.st_mtime_ns)
 
 
-@contextmanager
-def _read(shared: Shared, row: Row, folder: int | None) -> Iterator[Found | None]:
-    """A file's bytes, read once; None if it is not the file that the scan saw. `folder` is its descriptor, if any."""
+def _copy_file(shared: Shared, verdicts: Verdicts, row: Row, folder: int | None, staged: Path) -> None:
+    """Read a file and judge it, or say why it cannot be read or written.
+
+    `folder` is the descriptor of its folder; None where that is gone, and in S3.
+    """
+    try:
+        _read_and_judge(shared, verdicts, row, folder, staged)
+    except OSError as error:
+        if files.is_full(error):  # the output's disk: `attempt` says so
+            raise
+        msg = (
+            f"export {row.export}: {error.filename or row.name}: {error.strerror}; if it is a source, let the user "
+            "that runs Airflow's workers read it; if a disk or a mount fails, see to it; then clear this task"
+        )
+        raise CopyError(msg) from error
+
+
+def _read_and_judge(shared: Shared, verdicts: Verdicts, row: Row, folder: int | None, staged: Path) -> None:
     if row.etag is not None:
         data = shared.ahead.take(row) if row.sha256 is None else read_object(shared.attempt.run, row)
-        yield None if data is None else Found(data, None)
+        _judge(shared, verdicts, row, None if data is None else Found(data, None), staged)
         return
     descriptor = _opened_file(folder, row.name)
     if descriptor is None:
-        yield None
+        _judge(shared, verdicts, row, None, staged)
         return
     try:
         read = _read_unchanged(descriptor, row)
-        yield read and Found(read[0], Source(folder or 0, row.name, descriptor, read[1]))
+        found = read and Found(read[0], Source(folder or 0, row.name, descriptor, read[1]))
+        _judge(shared, verdicts, row, found, staged)
     finally:
         os.close(descriptor)
 
@@ -355,7 +376,7 @@ def place(
     before: removed.Before,
 ) -> None:
     """Bring the identity's folder of the output to exactly the `wanted` names."""
-    new = [entry.name for entry in staged.iterdir()]
+    new = [path.name for path in staged.iterdir()]
     strays = present.keys() - wanted
     final = mine.run.output / staged.name
     given_up = not wanted and final.is_dir() and not final.is_symlink()
@@ -406,20 +427,6 @@ def _source_folder(root: int | None, folder: str) -> Iterator[int | None]:
         except (FileNotFoundError, NotADirectoryError):
             descriptor = None
         yield descriptor
-
-
-@contextmanager
-def _explained(row: Row) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if files.is_full(error):  # the output's disk: `attempt` says so
-            raise
-        msg = (
-            f"export {row.export}: {error.filename or row.name}: {error.strerror}; if it is a source, let the user "
-            "that runs Airflow's workers read it; if a disk or a mount fails, see to it; then clear this task"
-        )
-        raise CopyError(msg) from error
 
 
 def rows_of(table: pa.Table) -> Iterator[Row]:

@@ -17,6 +17,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from include.faceset.dataset import Dataset, Export
@@ -43,7 +44,7 @@ class Run:
         """Whether the merged dataset lies on a disk too; if not, the destination alone holds it."""
         return self.params.output is not None
 
-    @property
+    @cached_property
     def output(self) -> Path:
         """Folder of the merged dataset, of a run that has it `on_disk`."""
         if self.params.output is None:
@@ -51,7 +52,7 @@ class Run:
             raise RuntimeError(msg)
         return Path(self.params.output)
 
-    @property
+    @cached_property
     def releases(self) -> Path:
         return Path(f"{self.output}.releases" if self.on_disk else str(self.dataset.releases))
 
