@@ -71,6 +71,15 @@ def ask(what: str, call: Callable[[], T], *, within_s: float = WITHIN_S) -> T:
     raise AssertionError("unreachable")
 
 
+def list_objects(client: Any, **where: Any) -> Answer:
+    """Return a page of boto3's ``list_objects_v2``.
+
+    One that is empty is asked for once more: S3 may mean that, but so looks a page that has lost its keys.
+    """
+    answer: Answer = client.list_objects_v2(**where)
+    return answer if answer.get("KeyCount", 1) else client.list_objects_v2(**where)
+
+
 def pages(what: str, call: Callable[..., Answer], markers: Mapping[str, str], **where: Any) -> Iterator[Answer]:
     """Yield the pages of a listing that boto3's ``call`` starts with the arguments ``where``.
 

@@ -19,7 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError, InvalidPathError
 
-from s3_sync.asking import WITHIN_S, Damaged, ask, may_help, pages
+from s3_sync.asking import WITHIN_S, Damaged, ask, list_objects, may_help, pages
 from s3_sync.errors import DestinationNotReady, NoAnswer, cause
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def raw_pages(
     """
 
     def page(**where: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = client.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix, **where)
+        answer = list_objects(client, Bucket=target.bucket, Prefix=target.prefix, **where)
         rows = read(answer[BODY])
         if answer.get("KeyCount", rows.num_rows) != rows.num_rows:
             raise Damaged(f"a page of {answer['KeyCount']} keys holds {rows.num_rows}")
@@ -173,6 +173,8 @@ def _in_ranges(pages: Callable[[str | None], Iterator[pa.RecordBatch]], bounds: 
         except _Unordered:
             log.info("the server lists keys in an order of its own: listing without ranges")
             batches = list(pages(None))
+    # Pages came in small pieces, in several threads: unless told to, malloc keeps what these took.
+    pa.default_memory_pool().release_unused()
     return pa.Table.from_batches(batches, schema=SCHEMA)
 
 

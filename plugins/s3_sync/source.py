@@ -7,8 +7,8 @@ import re
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
+from functools import cached_property, partial
+from itertools import islice, pairwise
 from os.path import commonprefix
 from string import ascii_lowercase, ascii_uppercase, digits
 from typing import TYPE_CHECKING
@@ -22,10 +22,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError, PreconditionError
 
 from s3_sync import asking
-from s3_sync.asking import ask
+from s3_sync.asking import ask, list_objects
 from s3_sync.connection import connect
 from s3_sync.errors import NoAnswer, SourceNotReady, cause
-from s3_sync.listing import MAX_RANGES, PAGE, is_ordered, raw_client, raw_pages, read_page
+from s3_sync.listing import MAX_RANGES, is_ordered, raw_client, raw_pages, read_page
 from s3_sync.plan import MD5_ETAG
 from s3_sync.target import S3Target
 
@@ -75,8 +75,8 @@ class S3Source:
             return raw_pages(client, target, after, lambda body: _rows(body, target))
 
         with self._explained("listed", "s3:ListBucket"):
-            first = next(pages(None))
-            if first.num_rows < PAGE:
+            first, *second = islice(pages(None), 2)
+            if not second:
                 yield first
                 return
             bounds = bounds_of(first["key"], self._first_behind(target)) if is_ordered(first["key"], None) else []
@@ -88,7 +88,7 @@ class S3Source:
         where = {"Bucket": target.bucket, "Prefix": target.prefix, "Delimiter": "/"}
         following = {"NextContinuationToken": "ContinuationToken"}
         with self._explained("listed", "s3:ListBucket"):
-            pages = asking.pages(self.uri, self.connection.client.list_objects_v2, following, **where)
+            pages = asking.pages(self.uri, partial(list_objects, self.connection.client), following, **where)
             found = [one["Prefix"] for page in pages for one in page.get("CommonPrefixes", ())]
         return [prefix.removeprefix(target.prefix).removesuffix("/") for prefix in found]
 
@@ -106,9 +106,10 @@ class S3Source:
             content = ask(self.uri, lambda: read_object(self.connection, full, etag))
             if content is None or not self._may_be_damaged(content, etag):
                 return content
-            if ask(self.uri, lambda: read_object(self.connection, full, etag)) != content:
+            again = ask(self.uri, lambda: read_object(self.connection, full, etag))
+            if again not in {None, content} and self._may_be_damaged(again, etag):
                 raise OSError("bytes were damaged on the way")
-            return content
+            return again
 
     def check(self, connection: S3Connection | None, target: S3Target) -> None:
         """Check that the prefix can be listed and, if it holds anything, an object in it be read.
@@ -127,10 +128,10 @@ class S3Source:
                 where = {"Bucket": self.target.bucket, "Key": self.target.key(key)}
                 ask(self.uri, lambda: self.connection.client.head_object(**where))
 
-    def _may_be_damaged(self, content: bytes, etag: str) -> bool:
+    def _may_be_damaged(self, content: bytes | None, etag: str) -> bool:
         if self.connection.endpoint.startswith("https://") or not re.fullmatch(MD5_ETAG, etag):
             return False
-        return hashlib.md5(content, usedforsecurity=False).hexdigest() != etag
+        return hashlib.md5(content or b"", usedforsecurity=False).hexdigest() != etag
 
     def _at(self, below: str) -> S3Target:
         return self.target.below(below) if below else self.target
@@ -140,14 +141,14 @@ class S3Source:
         target = self._at(below)
         with self._explained("listed", "s3:ListBucket"):
             where = {"Bucket": target.bucket, "Prefix": target.prefix, "MaxKeys": 2}
-            answer = ask(self.uri, lambda: self.connection.client.list_objects_v2(**where))
+            answer = ask(self.uri, lambda: list_objects(self.connection.client, **where))
         keys = (item["Key"] for item in answer.get("Contents", ()) if item["Key"] != target.prefix)
         return next((str(key).removeprefix(target.prefix) for key in keys), None)
 
     def _first_behind(self, target: S3Target) -> Callable[[str], str | None]:
         def first_behind(place: str) -> str | None:
             where = {"Bucket": target.bucket, "Prefix": target.prefix, "StartAfter": target.key(place), "MaxKeys": 1}
-            answer = ask(self.uri, lambda: self.connection.client.list_objects_v2(**where))
+            answer = ask(self.uri, lambda: list_objects(self.connection.client, **where))
             return next((item["Key"].removeprefix(target.prefix) for item in answer.get("Contents", ())), None)
 
         return first_behind

@@ -46,6 +46,11 @@ OLD = {
     **{f"{folder}/changed.jpg": b"old " + folder.encode() for folder in FOLDERS},
     **{f"{folder}/gone.jpg": b"gone" for folder in FOLDERS[1:4]},
 }
+EXPORT = {
+    f"{folder}/{name}": f"{folder} {name}".encode()
+    for folder in FOLDERS
+    for name in ("1.jpg", "2.jpg", "it's #3 é.png")
+}
 RELEASES = {"old": OLD, "new": NEW}
 FILES = {"manifest.txt": b"what is in it", "ledger.txt": b"what became of each file"}
 # The record of their uploads is lost before the proof: some have a SHA-256 in S3, some must be read.
@@ -137,6 +142,12 @@ class Bucket:
         for key in ("ann/left.bin", "bob/weights.bin", "eve/left.bin"):
             self.admin.create_multipart_upload(Bucket=target.bucket, Key=target.key(key))
         return target
+
+    def with_export(self) -> S3Target:
+        """Return a new prefix that holds an export."""
+        export = S3Target.parse(f"s3://{self.direct.bucket}/{uuid.uuid4().hex}/export/")
+        self._put(export, EXPORT)
+        return export
 
     def _put(self, target: S3Target, files: Mapping[str, bytes]) -> None:
         def put(key: str) -> None:

@@ -6,6 +6,7 @@ request; by default a third of these 388 cells.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import random
@@ -17,18 +18,23 @@ from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
-from s3_sync import asking, connection, listing, transfer
+from s3_sync import asking, connection, listing, source, transfer
 from s3_sync.connection import S3Connection, connect
 from s3_sync.errors import S3SyncError
+from s3_sync.origins import Origin
 from s3_sync.preflight import check_destination
 from s3_sync.publish import POINTER
+from s3_sync.source import S3Source
+from s3_sync.sync import sync
 from tests.s3_client import client
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
-from tests.unit.s3_sync.delivery import Bucket, Delivery
+from tests.unit.s3_sync.delivery import EXPORT, FOLDERS, Bucket, Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,6 +77,7 @@ def small_and_quick() -> Iterator[None]:
 class Lane:
     """A proxy, and a connection through it."""
 
+    name: str
     proxy: proxy.Proxy
     connection: S3Connection
 
@@ -83,8 +90,11 @@ class Lanes:
     delivery: Delivery
     folder: Path
     free: SimpleQueue[Lane]
+    export: S3Target
     of_preflight: Counter[str]
     of_delivery: Counter[str]
+    of_taking: Counter[str]
+    of_streaming: Counter[str]
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:
@@ -105,7 +115,8 @@ def lanes(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.setenv("AIRFLOW_CONN_DIRECT", airflow_connection(server, server.endpoint))
         bucket = Bucket(connect(BUCKET, aws_conn_id="direct"), admin)
         with free_lanes(server) as free:
-            lanes = Lanes(bucket, Delivery.drawn(folder), folder, free, Counter(), Counter())
+            export = bucket.with_export()
+            lanes = Lanes(bucket, Delivery.drawn(folder), folder, free, export, *(Counter() for _ in range(4)))
             count_requests(lanes)
             yield lanes
 
@@ -113,12 +124,16 @@ def lanes(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @contextmanager
 def free_lanes(server: S3Server) -> Iterator[SimpleQueue[Lane]]:
     free: SimpleQueue[Lane] = SimpleQueue()
+    made: dict[str, S3Connection] = {}
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for number in range(LANES):
             running = stack.enter_context(proxy.running(server))
-            patch.setenv(f"AIRFLOW_CONN_LANE{number}", airflow_connection(server, running.endpoint))
-            free.put(Lane(running, with_kept_clients(connect(BUCKET, aws_conn_id=f"lane{number}"))))
+            name = f"lane{number}"
+            patch.setenv(f"AIRFLOW_CONN_{name.upper()}", airflow_connection(server, running.endpoint))
+            made[name] = with_kept_clients(connect(BUCKET, aws_conn_id=name))
+            free.put(Lane(name, running, made[name]))
+        patch.setattr(source, "connect", lambda _, aws_conn_id: made[aws_conn_id])
         yield free
 
 
@@ -132,6 +147,10 @@ def count_requests(lanes: Lanes) -> None:
         lane.proxy.begin(never, page_size=PAGE)
         lanes.delivery.run(lane.connection, target, lanes.folder / "record.parquet")
         lanes.of_delivery.update(lane.proxy.seen)
+        for seen, streamed in ((lanes.of_taking, False), (lanes.of_streaming, True)):
+            lane.proxy.begin(never, page_size=PAGE)
+            assert not take(lanes, lane, streamed=streamed)
+            seen.update(lane.proxy.seen)
     assert not lanes.bucket.wrongs(target, ended_well=True)
 
 
@@ -225,6 +244,59 @@ def delivered(
     return outcome
 
 
+def taken(lanes: Lanes, name: str, choose: Choose, *, tries: int = 1, streamed: bool = False) -> Outcome:
+    """Read an export with faults, and sync from it; if that failed, do so again without any."""
+    outcome = Outcome(name)
+    with lanes.lane() as lane:
+        lane.proxy.begin(choose, page_size=PAGE)
+        for outcome.tries in range(1, tries + 1):
+            outcome.error = None
+            try:
+                outcome.wrongs += take(lanes, lane, streamed=streamed)
+                break
+            except Exception as error:  # noqa: BLE001 which errors come is what is tested
+                outcome.error = error
+                outcome.wrongs += unclear(error)
+        outcome.wrongs += missed(lane)
+        lane.proxy.begin(never, page_size=PAGE)
+        outcome.wrongs += take(lanes, lane, streamed=streamed) if outcome.error else []
+    return outcome
+
+
+def take(lanes: Lanes, lane: Lane, *, streamed: bool) -> list[str]:
+    """Do what the tasks do with an export in S3; what they got wrong.
+
+    Without TLS nothing tells that a key or an ETag in a listing was damaged: such an object counts as changed.
+    The destination has the export's own endpoint, and its server copies, or (``streamed``) another one.
+    """
+    export = S3Source(lanes.export.uri, lane.name)
+    listed = pa.Table.from_batches(export.listing(""), schema=source.SCHEMA)
+    read = {row["key"]: export.read(row["key"], row["etag"]) for row in listed.to_pylist()}
+    contents = {key: content for key, content in read.items() if content is not None}
+    wrong = [] if contents.items() <= EXPORT.items() else ["what it read is not what is there"]
+    if listed.num_rows != len(EXPORT):
+        wrong.append(f"of {len(EXPORT)} objects it saw {listed.num_rows}")
+    if len(folders := export.folders("")) != len(FOLDERS):
+        wrong.append(f"of folders it saw {folders}")
+    if not export.holds("ann/") or export.holds("nobody/"):
+        wrong.append("it took a prefix that holds something for an empty one, or the other way round")
+    rows = listed.filter(pc.is_in(listed["key"], pa.array(contents)))
+    digests = [hashlib.sha256(contents[key]).digest() for key in rows["key"].to_pylist()]
+    sizes = [len(contents[key]) for key in rows["key"].to_pylist()]
+    keys, etags, exports = rows["key"], rows["etag"], ["faces"] * rows.num_rows
+    columns = [keys, pa.array(sizes, pa.int64()), pa.array(digests, pa.binary(32)), exports, keys, etags]
+    target = lanes.bucket.with_pointer()
+    sync(
+        lanes.bucket.direct if streamed else lane.connection,
+        target,
+        source=None,
+        objects=pa.table(columns, names=["key", "size", "sha256", "export", "path", "etag"]),
+        origins={"faces": Origin(lanes.export.uri, lane.name)},
+        max_concurrency=4,
+    )
+    return wrong + ([] if lanes.bucket.holds(target) == contents else ["what it copied is not what it read"])
+
+
 def attempt(lanes: Lanes, lane: Lane, target: S3Target, kept: Path) -> Exception | None:
     try:
         lanes.delivery.run(lane.connection, target, kept)
@@ -296,6 +368,22 @@ def test_each_fault_at_each_operation_of_preflight(lanes: Lanes) -> None:
     )
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_each_fault_at_each_operation_on_an_export(lanes: Lanes, *, streamed: bool) -> None:
+    seen = lanes.of_streaming if streamed else lanes.of_taking
+    check(
+        at_once(
+            [
+                lambda op=op, n=n, fault=fault: taken(
+                    lanes, f"{fault} at {op} {n}", at(op, n, fault), streamed=streamed
+                )
+                for fault in proxy.FAULTS
+                for op, n in cells(seen, fault)
+            ]
+        )
+    )
+
+
 @pytest.mark.parametrize(
     ("fault", "operation", "error"),
     [
@@ -330,6 +418,18 @@ def test_three_requests_of_ten_fail_and_the_run_ends_right(lanes: Lanes) -> None
         [
             lambda seed=seed: delivered(lanes, f"seed {seed}", often(0.3, str(seed)), tries=TRIES)
             for seed in range(100 if ALL else 3)
+        ]
+    )
+    log.info("tries: %s", sorted(Counter(one.tries for one in outcomes).items()))
+    check(outcomes)
+    assert not any(one.error for one in outcomes)
+
+
+def test_three_requests_of_ten_on_an_export_fail_and_it_ends_right(lanes: Lanes) -> None:
+    outcomes = at_once(
+        [
+            lambda seed=seed: taken(lanes, f"seed {seed}", often(0.3, str(seed)), tries=TRIES, streamed=seed % 2 > 0)
+            for seed in range(30 if ALL else 2)
         ]
     )
     log.info("tries: %s", sorted(Counter(one.tries for one in outcomes).items()))
