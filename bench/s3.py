@@ -63,28 +63,34 @@ def bucket(endpoint: str, credentials: seaweed.Credentials, tools: Path, scratch
 
 
 def upload_row(s3: Bucket, corpus: Path, files: int, *, aws: bool) -> Row:
-    """Everything sent to an empty prefix. The AWS CLI takes part where it is asked to: it needs long."""
+    """Everything sent to an empty prefix, beside the quick ones or, since it needs long, the AWS CLI alone."""
     tree = f"{corpus / FOLDERS}/"
     listed = _objects(s3, corpus)
-    of = "with-aws-" if aws else ""
+    name = "with-aws" if aws else "ours"
 
     def sent(number: int) -> Usage:
         record = s3.scratch / f"record-{number}.parquet"
         record.unlink(missing_ok=True)
-        return s3.ours("sync", source=tree, destination=_uri(of + "ours", number), objects=listed, record=str(record))
+        return s3.ours(
+            "sync",
+            source=tree,
+            destination=_uri(name, number),
+            objects=listed,
+            record=str(record),
+        )
 
-    sides: dict[str, Callable[[int], Usage]] = {
-        "ours": sent,
-        "s5cmd cp": lambda n: s3.tool("s5cmd", "--numworkers", WORKERS, "cp", tree, _uri(of + "s5cp", n)),
-        "s5cmd sync": lambda n: s3.tool("s5cmd", "--numworkers", WORKERS, "sync", tree, _uri(of + "s5sync", n)),
-        "rclone copy": lambda n: s3.tool("rclone", "copy", tree, _remote(of + "rclone", n), *RCLONE, "--no-check-dest"),
-    }
-    peers = tuple(side for side in sides if side != "ours")
-    targets = [Target("wall_s", 1.0, peers), Target("cpu_s", 0.7, peers)]
     if aws:
-        sides["aws s3 sync"] = lambda n: s3.tool("aws", "s3", "sync", "--quiet", tree, _uri(of + "aws", n))
-        targets.append(Target("cpu_s", 0.15, ("aws s3 sync",)))
-    return Row("upload-aws" if aws else "upload", "first upload", files, sides, targets, once=("aws s3 sync",))
+        cli = lambda n: s3.tool("aws", "s3", "sync", "--quiet", tree, _uri("aws", n))  # noqa: E731
+        sides = {"ours": sent, "aws s3 sync": cli}
+        slow = Target("cpu_s", 0.15, ("aws s3 sync",))
+        return Row("upload-aws", "first upload, beside the AWS CLI", files, sides, [slow], once=("aws s3 sync",))
+    peers: dict[str, Callable[[int], Usage]] = {
+        "s5cmd cp": lambda n: s3.tool("s5cmd", "--numworkers", WORKERS, "cp", tree, _uri("s5cp", n)),
+        "s5cmd sync": lambda n: s3.tool("s5cmd", "--numworkers", WORKERS, "sync", tree, _uri("s5sync", n)),
+        "rclone copy": lambda n: s3.tool("rclone", "copy", tree, _remote("rclone", n), *RCLONE, "--no-check-dest"),
+    }
+    targets = [Target("wall_s", 1.0, tuple(peers)), Target("cpu_s", 0.7, tuple(peers))]
+    return Row("upload", "first upload", files, {"ours": sent, **peers}, targets)
 
 
 def unchanged_row(s3: Bucket, corpus: Path, files: int) -> Row:
