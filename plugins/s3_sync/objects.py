@@ -1,4 +1,4 @@
-"""What a prefix is expected to hold: the keys, sizes and checksums of local files."""
+"""What a prefix is expected to hold: the keys, sizes and checksums of files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +29,25 @@ MAX_KEY_BYTES = 1024
 CHUNK = 1 << 20
 THREADS = 8
 BATCH = 10_000
+
+
+class Item(NamedTuple):
+    """One file to send; ``etag`` is what the destination lists if that may be the MD5 of the same bytes.
+
+    With origins, ``path`` is where it lies in one of them, and ``origin_etag`` what it is known by there, if in S3.
+    """
+
+    key: str
+    size: int
+    sha256: bytes
+    etag: str | None
+    origin: str | None = None
+    path: str | None = None
+    origin_etag: str | None = None
+
+    @property
+    def file(self) -> str:
+        return self.path or self.key
 
 
 def load(objects: pa.Table | Path | str | None, source: Path, target: S3Target) -> pa.Table:

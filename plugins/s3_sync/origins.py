@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from s3_sync.connection import S3Connection
+    from s3_sync.objects import Item
     from s3_sync.options import ObjectOptions
     from s3_sync.target import S3Target
-    from s3_sync.transfer import Item
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 from s3_sync import objects, origins, record
 from s3_sync.asking import ask
 from s3_sync.errors import InvalidObjects, LeaseLost, UploadFailed, cause
+from s3_sync.objects import Item
 from s3_sync.origins import Origin, Place
 
 if TYPE_CHECKING:
@@ -40,25 +41,6 @@ BATCH = 10_000
 # Each system call of a reading thread gives up Python's lock, and the more threads then wait for it the dearer that
 # gets: with 64 reading at once, half of all CPU time went into it. Two keep a disk busy while others wait for S3.
 READERS = 2
-
-
-class Item(NamedTuple):
-    """One file to send; ``etag`` is what the destination lists if that may be the MD5 of the same bytes.
-
-    With origins, ``path`` is where it lies in one of them, and ``origin_etag`` what it is known by there, if in S3.
-    """
-
-    key: str
-    size: int
-    sha256: bytes
-    etag: str | None
-    origin: str | None = None
-    path: str | None = None
-    origin_etag: str | None = None
-
-    @property
-    def file(self) -> str:
-        return self.path or self.key
 
 
 Outcome = Literal["uploaded", "copied", "unchanged"]
