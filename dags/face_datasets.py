@@ -374,7 +374,7 @@ def seal() -> dict[str, Any]:
         "sync_record": str(run.sync_record()),
         "history": str(objects) if objects.exists() else None,
         "lease": owner.token(run),
-        "erased": receipt.images_erased(run),
+        "erased": receipt.images_to_delete(run),
         "origins": origins_of(run),
     }
 

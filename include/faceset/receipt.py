@@ -19,6 +19,7 @@ from include.faceset.suppressed import People
 
 FOLDER = "erasures"
 BUCKET = "bucket"
+_LEFT = "left_in_bucket"
 NOT_REACHED = (
     "the exports: whoever holds them must remove the person's files there; until then the list keeps them out",
     "models that were trained on a release that held the person, and their embeddings",
@@ -48,7 +49,7 @@ def note_bucket(run: Run, **counts: int) -> None:
 
 
 def _keep(run: Run, what: str, counts: Mapping[str, int | str | None], within: Path | None = None) -> None:
-    facts = pending(run) or {"begun": datetime.now(UTC).isoformat(timespec="microseconds"), "erased": {}}
+    facts = {"begun": datetime.now(UTC).isoformat(timespec="microseconds"), "erased": {}} | pending(run)
     known = facts["erased"].get(what, {})
     facts["erased"][what] = {
         name: max(count, known.get(name, 0)) if isinstance(count, int) else count for name, count in counts.items()
@@ -72,10 +73,16 @@ def images_erased(run: Run) -> int:
     return counted
 
 
+def images_to_delete(run: Run) -> int:
+    """The same and, where runs before skipped the upload, what they erased: the bucket may hold all these."""
+    left: int = pending(run).get(_LEFT, 0)
+    return left + images_erased(run)
+
+
 def write(run: Run, listed: People) -> list[Path]:
     """Write the receipt of what was erased since the last one: Markdown and JSON. No file if nothing was."""
     facts = pending(run)
-    if not facts:
+    if not facts.get("erased"):
         return []
     begun = datetime.fromisoformat(facts["begun"])
     receipt = {
@@ -102,8 +109,12 @@ def told(run: Run, written: list[Path]) -> dict[str, Any] | None:
 
 
 def close(run: Run) -> None:
-    """The receipt is written, and wherever it should be: the next one begins with nothing."""
-    _pending(run).unlink(missing_ok=True)
+    """The receipt is written, and wherever it should be: the next one begins with nothing but what the bucket holds."""
+    left = images_to_delete(run) if run.params.skip_upload else 0
+    if left:
+        files.write_text(_pending(run), json.dumps({_LEFT: left}) + "\n")
+    else:
+        _pending(run).unlink(missing_ok=True)
 
 
 def _pending(run: Run) -> Path:

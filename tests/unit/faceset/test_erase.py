@@ -151,7 +151,7 @@ def ids(run: Run) -> list[str]:
 
 def receipts(run: Run) -> list[dict[str, Any]]:
     """What the receipts say, the first one first."""
-    return [json.loads(path.read_text()) for path in sorted((run.releases / receipt.FOLDER).glob("*.json"))]
+    return [json.loads(path.read_text()) for path in sorted((run.releases / receipt.FOLDER).glob("[0-9]*.json"))]
 
 
 def begin(run: Run) -> None:
@@ -270,6 +270,23 @@ def test_releases_that_only_the_bucket_holds_are_made_anew_from_a_copy(tmp_path:
     assert found[history.first] not in {None, history.first}
     assert traces(run.releases) == []
     assert not (run.work / "bucket").exists()
+
+
+def test_what_a_run_without_upload_erased_is_still_to_be_deleted_from_the_bucket(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path / f"exports/training_data/{CANARY}/{number}.jpg", IMAGES[number])
+        put(tmp_path / f"exports/training_data/ben/{number}.jpg", face(number))
+    dataset, listed = make_dataset(tmp_path, [TREE]), people(tmp_path, CANARY)
+    publish(make_run(dataset, "1"))
+    for run_id in ("2", "3"):
+        run = publish(make_run(dataset, run_id, suppressed=listed, skip_upload=True)).run
+        assert [one["erased"]["output"]["images"] for one in receipts(run)] == [3]
+        assert (receipt.images_erased(run), receipt.images_to_delete(run)) == (0, 3)
+    last = make_run(dataset, "4", suppressed=listed)
+    receipt.note_bucket(last, keys=3)
+    publish(last)
+    assert [list(one["erased"]) for one in receipts(run)][1:] == [["bucket s3://faces/set/"]]
+    assert receipt.images_to_delete(last) == 0
 
 
 def test_the_list_is_one_for_the_whole_run(history: History) -> None:
