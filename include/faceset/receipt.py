@@ -2,6 +2,7 @@
 
 While a run erases, counts are kept in ``erasures/pending.json`` by what they are of, each before the change that it
 tells of. So a run that is killed, and the one after it, add to the same receipt and count nothing twice.
+Of a run without upload stays how many images the bucket may still hold, for whoever is asked about deletions there.
 """
 
 import hashlib
