@@ -55,7 +55,7 @@ def inspect(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
     if decode == "off":
         return Inspection(None)
     mode = _plain_jpeg(data, size)
-    if mode and (decode == "header" or _is_whole_jpeg(data)):
+    if mode and (_is_whole_jpeg(data) if decode == "full" else _has_whole_header(data)):
         return Inspection(None, "JPEG", mode)
     return _opened(data, size, decode)
 
@@ -69,13 +69,8 @@ def _plain_jpeg(data: bytes, size: tuple[int, int]) -> str | None:
     if header is None or _NOT_PLAIN.search(data, header.end(), data.find(_SCAN, header.end())):
         return None
     width, height = size
-    if header[header.lastgroup or ""] != height.to_bytes(2, "big") + width.to_bytes(2, "big"):
-        return None
-    try:
-        simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return None
-    return header.lastgroup
+    is_right = header[header.lastgroup or ""] == height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return header.lastgroup if is_right else None
 
 
 def _opened(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
@@ -95,6 +90,15 @@ def _opened(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
         if decode == "full" and not ((is_jpeg and _is_whole_jpeg(data)) or _decodes(image)):
             return Inspection(Outcome.CORRUPT, image.format, image.mode)
         return Inspection(None, image.format, image.mode)
+
+
+def _has_whole_header(data: bytes) -> bool:
+    """Whether libjpeg reads a JPEG's header to its end."""
+    try:
+        simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
