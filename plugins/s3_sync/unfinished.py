@@ -55,11 +55,13 @@ def _first_page(connection: S3Connection, target: S3Target) -> set[tuple[str, st
 
 
 def _abort(connection: S3Connection, target: S3Target, key: str, upload: str) -> None:
-    try:
-        ask(
-            target.uri,
-            lambda: connection.client.abort_multipart_upload(Bucket=target.bucket, Key=key, UploadId=upload),
-        )
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-            raise
+    """Abort an upload. If there is none it is over, or its id was damaged on the way: then the next page tells it."""
+
+    def abort() -> None:
+        try:
+            connection.client.abort_multipart_upload(Bucket=target.bucket, Key=key, UploadId=upload)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                raise
+
+    ask(target.uri, abort)

@@ -1,7 +1,7 @@
 """Every S3 operation that the project uses meets every fault; none makes `latest.json` name what is not there.
 
 With FAULTS=all (`make faults`) every pair of operation and fault is tried, at the operation's first, middle and last
-request; by default a third of these 388 cells.
+request; by default a third of these 536 cells.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from s3_sync import listing, record
+from s3_sync import listing, record, unfinished
 from s3_sync import objects as expected_objects
 from s3_sync.connection import connect
 from s3_sync.errors import DestinationNotReady, InvalidRecord, S3SyncError, UploadFailed
@@ -209,6 +209,17 @@ def test_uploads_that_broke_off_below_the_prefix_are_aborted_and_no_other(
         sync(connect(target.bucket, aws_conn_id="paging"), target, source=source)
     uploads = admin.list_multipart_uploads(Bucket=target.bucket, Prefix=target.prefix.removesuffix("set/"))["Uploads"]
     assert [upload["Key"] for upload in uploads] == [beside]
+
+
+def test_an_upload_in_parts_whose_id_came_damaged_holds_up_no_other(
+    admin: Any, connection: S3Connection, target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        admin.create_multipart_upload(Bucket=target.bucket, Key=target.key(name))
+    page, damaged = unfinished._first_page, [{(target.key("a"), "no such id")}]
+    monkeypatch.setattr(unfinished, "_first_page", lambda *where: damaged.pop() if damaged else page(*where))
+    unfinished.abort_unfinished(connection, target)
+    assert not admin.list_multipart_uploads(Bucket=target.bucket, Prefix=target.prefix).get("Uploads")
 
 
 def test_a_record_of_another_destination_proves_nothing_here(
