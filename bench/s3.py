@@ -71,13 +71,7 @@ def upload_row(s3: Bucket, corpus: Path, files: int, *, aws: bool) -> Row:
     def sent(number: int) -> Usage:
         record = s3.scratch / f"record-{number}.parquet"
         record.unlink(missing_ok=True)
-        return s3.ours(
-            "sync",
-            source=tree,
-            destination=_uri(name, number),
-            objects=listed,
-            record=str(record),
-        )
+        return s3.ours("sync", source=tree, destination=_uri(name, number), objects=listed, record=str(record))
 
     if aws:
         cli = lambda n: s3.tool("aws", "s3", "sync", "--quiet", tree, _uri("aws", n))  # noqa: E731

@@ -79,8 +79,9 @@ class S3Source:
             if not second:
                 yield first
                 return
-            bounds = bounds_of(first["key"], self._first_behind(target)) if is_ordered(first["key"], None) else []
-            yield from in_ranges(pages, bounds)
+            keys = first["key"]
+            divisible = len(keys) > 0 and is_ordered(keys, None)
+            yield from in_ranges(pages, bounds_of(keys, self._first_behind(target)) if divisible else [])
 
     def folders(self, below: str) -> list[str]:
         """Return the names up to the next slash of what lies below, each once."""

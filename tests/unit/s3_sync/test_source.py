@@ -1,6 +1,7 @@
 """A prefix that objects are taken from."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -71,6 +72,20 @@ def test_many_pages_are_listed_in_ranges(
     assert rows(source).keys() == set(keys)
     assert len(asked) - 2 >= 4, "the first page, then the first range and these"
     assert all(re.fullmatch(r"id-\dzzz[0-9a-f]{32}", after) for after in asked if after)
+
+
+def test_a_first_page_without_keys_is_not_the_end(
+    admin: Any, source: S3Source, target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin.put_object(Bucket=BUCKET, Key=target.key("1.jpg"), Body=b"x")
+    real = sources.raw_pages
+
+    def none_at_first(*where: Any) -> Iterator[pa.RecordBatch]:
+        yield pa.RecordBatch.from_pylist([], schema=sources.SCHEMA)
+        yield from real(*where)
+
+    monkeypatch.setattr(sources, "raw_pages", none_at_first)
+    assert rows(source).keys() == {"1.jpg"}
 
 
 KEYS = st.sets(st.text("09Zaz_/.-", min_size=1, max_size=6).filter(lambda key: "//" not in key and key[0] != "/"))
