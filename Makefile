@@ -87,7 +87,7 @@ properties: $(STAMP) ## The stateful property test at length: [CASES=20000]
 	@CASES=$${CASES:-20000} $(BIN)/pytest tests/unit/faceset/test_stateful.py
 
 .PHONY: faults
-faults: $(STAMP) ## Every S3 operation meets every fault, and 130 runs many of them: ten minutes
+faults: $(STAMP) ## Every S3 operation meets every fault, and 160 runs many of them: seven minutes
 	@FAULTS=all $(BIN)/pytest tests/unit/s3_sync/test_fault_matrix.py
 
 .PHONY: celery
