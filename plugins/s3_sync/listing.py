@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from s3_sync.connection import S3Connection
     from s3_sync.target import S3Target
 
+    Pages = Callable[[str | None], Iterator[pa.RecordBatch]]
+
 log = logging.getLogger(__name__)
 
 SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
@@ -159,18 +161,18 @@ class _Doubtful(Exception):  # noqa: N818 it says what was found
     """What was listed may not be what S3 has."""
 
 
-class _Unordered(Exception):  # noqa: N818
+class Unordered(Exception):  # noqa: N818
     """A listing that goes neither by key nor by folder, so that no range of it has an end."""
 
 
-def _in_ranges(pages: Callable[[str | None], Iterator[pa.RecordBatch]], bounds: Sequence[str]) -> pa.Table:
+def _in_ranges(pages: Pages, bounds: Sequence[str]) -> pa.Table:
     """Return all rows, with a thread for each range between ``bounds``; one after the other if they have no order."""
     edges: list[str | None] = [None, *bounds, None]
     with ThreadPoolExecutor(len(edges) - 1, thread_name_prefix="s3-list") as pool:
-        ranges = [pool.submit(_range, pages, after, until) for after, until in pairwise(edges)]
+        ranges = [pool.submit(list, of_range(pages, after, until)) for after, until in pairwise(edges)]
         try:
             batches = [batch for one in ranges for batch in one.result()]
-        except _Unordered:
+        except Unordered:
             log.info("the server lists keys in an order of its own: listing without ranges")
             batches = list(pages(None))
     # Pages came in small pieces, in several threads: unless told to, malloc keeps what these took.
@@ -178,20 +180,20 @@ def _in_ranges(pages: Callable[[str | None], Iterator[pa.RecordBatch]], bounds: 
     return pa.Table.from_batches(batches, schema=SCHEMA)
 
 
-def _range(
-    pages: Callable[[str | None], Iterator[pa.RecordBatch]], after: str | None, until: str | None
-) -> list[pa.RecordBatch]:
-    """Return the rows with a key behind ``after``, up to ``until``."""
-    batches: list[pa.RecordBatch] = []
+def of_range(pages: Pages, after: str | None, until: str | None) -> Iterator[pa.RecordBatch]:
+    """Yield the rows with a key behind ``after``, up to ``until``, of ``pages`` from behind a key on.
+
+    Raises Unordered.
+    """
     last = after
     for page in pages(after):
         if (after, until) != (None, None) and not is_ordered(page["key"], last):
-            raise _Unordered
-        batches.append(page if until is None else page.filter(pc.less_equal(page["key"], until)))
-        if batches[-1].num_rows < page.num_rows:
-            break
+            raise Unordered("the server listed its keys out of order")
+        inside = page if until is None else page.filter(pc.less_equal(page["key"], until))
+        yield inside
+        if inside.num_rows < page.num_rows:
+            return
         last = page["key"][-1].as_py() if page.num_rows else last
-    return batches
 
 
 def is_ordered(keys: pa.Array, last: str | None) -> bool:

@@ -17,7 +17,6 @@ from xml.etree import ElementTree as ET
 
 import obstore
 import pyarrow as pa
-import pyarrow.compute as pc
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError, PreconditionError
 
@@ -25,7 +24,7 @@ from s3_sync import asking
 from s3_sync.asking import ask, list_objects
 from s3_sync.connection import connect
 from s3_sync.errors import NoAnswer, SourceNotReady, cause
-from s3_sync.listing import MAX_RANGES, is_ordered, raw_client, raw_pages, read_page
+from s3_sync.listing import MAX_RANGES, Unordered, is_ordered, of_range, raw_client, raw_pages, read_page
 from s3_sync.plan import MD5_ETAG
 from s3_sync.target import S3Target
 
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from s3_sync.connection import S3Connection
-
-    Pages = Callable[[str | None], Iterator[pa.RecordBatch]]
+    from s3_sync.listing import Pages
 
 SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("etag", pa.string())])
 # In the order of their bytes, and all behind "/": see `listing.bounds_of`.
@@ -166,10 +164,6 @@ class S3Source:
             ) from error
 
 
-class Unordered(Exception):  # noqa: N818 it says what was found
-    """A server that listed in order at first, and then did not: where a range ends is not known."""
-
-
 def read_object(connection: S3Connection, key: str, etag: str | None) -> bytes | None:
     """Return the bytes of the object ``key`` (of the bucket); None if it is gone, or has another ETag than given."""
     try:
@@ -219,30 +213,17 @@ def in_ranges(pages: Pages, bounds: list[str]) -> Iterator[pa.RecordBatch]:
     """
     edges: list[str | None] = [None, *bounds, None]
     with ThreadPoolExecutor(len(edges) - 1, thread_name_prefix="s3-source") as pool:
-        ranges = [_range(pages, after, until) for after, until in pairwise(edges)]
+        ranges = [of_range(pages, after, until) for after, until in pairwise(edges)]
         coming: dict[Future[pa.RecordBatch | None], Iterator[pa.RecordBatch]] = {
             pool.submit(next, one, None): one for one in ranges
         }
         while coming:
             done, _ = wait(coming, return_when=FIRST_COMPLETED)
             for future in done:
-                of_range = coming.pop(future)
+                rest = coming.pop(future)
                 if (page := future.result()) is not None:
-                    coming[pool.submit(next, of_range, None)] = of_range
+                    coming[pool.submit(next, rest, None)] = rest
                     yield page
-
-
-def _range(pages: Pages, after: str | None, until: str | None) -> Iterator[pa.RecordBatch]:
-    """Yield the rows with a key behind ``after``, up to ``until``."""
-    last = after
-    for page in pages(after):
-        if (after, until) != (None, None) and not is_ordered(page["key"], last):
-            raise Unordered("the server listed its keys out of order")
-        inside = page if until is None else page.filter(pc.less_equal(page["key"], until))
-        yield inside
-        if inside.num_rows < page.num_rows:
-            return
-        last = page["key"][-1].as_py() if page.num_rows else last
 
 
 def _rows(body: bytes, target: S3Target) -> pa.RecordBatch:

@@ -86,7 +86,6 @@ UNREADABLE = """
 import sys
 from pathlib import Path
 from include.faceset import scan
-from tests.unit.disks import fill_blocks, fill_inodes, free
 from tests.unit.faceset.pipeline import make_dataset, make_run, run_to_seal
 run_to_seal(make_run(make_dataset(Path(sys.argv[1]))))
 """

@@ -208,6 +208,8 @@ class Merge(RuleBasedStateMachine):
             return
         if output is not None:
             assert result.output == output
+        if not self.listed:
+            assert result.sealed.release_id == folder
         self.know(result)
         self.finish(result)
 
