@@ -177,7 +177,9 @@ class ProbeObject:
                 raise
             return answer
 
-        return self._written(put) is not None
+        taken = self._written(put) is not None
+        self.written = taken
+        return taken
 
     def _written(self, call: Callable[..., Any], **arguments: Any) -> str | None:
         self.written = True
