@@ -117,7 +117,7 @@ def check_writes(connection: S3Connection, target: S3Target, writes: Writes, *, 
         f"the server at {connection.endpoint} does not decide about conditional writes: it disregards {lacks}. So two"
         f" deployments that sync to {target.uri} at the same time could mix their objects, and nobody would know. Use a"
         " server that does, as S3 does (Ceph RGW 16 does in a bucket without versioning); or, if nobody but this"
-        " deployment ever writes there, say so: sole_writer: true in the dataset file (sole_writer=True of the operator)"
+        " deployment ever writes there, say so: sole_writer: true in the dataset file (or sole_writer of the operator)"
     )
 
 

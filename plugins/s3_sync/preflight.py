@@ -152,6 +152,7 @@ class _Check:
                 )
                 raise self._not_ready("takes no plain uploads", remedy, error) from error
             raise
+        one.versioned = "VersionId" in done
         if asked and done.get("ServerSideEncryption") != asked:
             raise self._not_ready(f"does not encrypt with {asked} as asked, and says nothing", _NO_ENCRYPTION)
 
