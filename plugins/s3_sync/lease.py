@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from s3_sync.asking import ATTEMPTS, ask
 from s3_sync.connection import REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S
-from s3_sync.errors import LeaseHeld, LeaseLost, NoAnswer, cause
+from s3_sync.errors import LeaseHeld, LeaseLost, S3SyncError, cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,7 +125,7 @@ class _Lease:
         while not over.wait(RENEW_EVERY_S) and not self.lost:
             try:
                 self.renew()
-            except (BotoCoreError, ClientError, NoAnswer) as error:
+            except (BotoCoreError, ClientError, S3SyncError) as error:
                 log.warning("the lease of %s could not be renewed: %s", self.uri, cause(error))
 
     def renew(self) -> None:
@@ -149,7 +149,7 @@ class _Lease:
                 if not (found and found.claim == self.mine):
                     return
                 self.etag = found.etag
-        except (BotoCoreError, ClientError, NoAnswer) as error:
+        except (BotoCoreError, ClientError, S3SyncError) as error:
             log.warning("the lease of %s could not be given back: %s", self.uri, cause(error))
 
     def _may_take(self, claim: Claim) -> bool:

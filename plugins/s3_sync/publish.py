@@ -74,7 +74,7 @@ def _put(
         return obstore.put(connection.store, target.key(key), content, attributes=attributes, tags=tags)["e_tag"]
 
     try:
-        etag = ask(key, put)
+        etag = ask(key, put, credentials=connection.credentials)
     except (BaseError, OSError, NoAnswer) as error:
         raise UploadFailed(target.uri, {key: cause(error)}) from error
     return etag.strip('"') if etag else None
