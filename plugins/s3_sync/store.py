@@ -91,10 +91,10 @@ def _client_options(resolved: Resolved) -> ClientConfig:
     else:
         # To name a proxy, and then to leave it out everywhere, is the only way to say "none".
         options |= {"proxy_url": NOWHERE, "proxy_excludes": EVERYWHERE}
+    # Else those of the system are trusted too, as the environment finds them. (obstore's types do not know this option.)
+    options["disable_system_certificates"] = True  # type: ignore[typeddict-unknown-key]
     if resolved.certificates:
         options["root_certificate"] = resolved.certificates
-        # obstore knows this option, its types do not.
-        options["disable_system_certificates"] = True  # type: ignore[typeddict-unknown-key]
     return options
 
 

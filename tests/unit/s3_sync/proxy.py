@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from local.seaweed import S3Server
 
     Choose = Callable[[str, int], str | None]
+    Instead = Callable[["Request"], "Answer | None"]
 
 LISTS = ("ListObjectsV2", "ListObjectVersions", "ListMultipartUploads")
 # What is said of a whole bucket, by the query that names it.
@@ -109,12 +110,14 @@ def can_meet(fault: str, operation: str) -> bool:
 class Proxy:
     """A running proxy. ``choose(operation, number)`` names the fault of an operation's request, counted from 0.
 
+    ``instead(request)``, which sees every request, may give an answer in the server's place.
     ``seen`` counts the requests of each operation, ``spoilt`` the faults that were met.
     """
 
     endpoint: str
     server: S3Server
     choose: Choose = lambda _operation, _number: None
+    instead: Instead = lambda _request: None
     page_size: int | None = None
     opaque_etags: bool = False
     seed: int = 0
@@ -244,6 +247,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def exchange(self, request: Request) -> None:
         proxy, operation = self.server.proxy, request.operation
+        if (answer := proxy.instead(request)) is not None:
+            self.say(answer)
+            return
         fault, drawn = proxy.fault(operation)
         match fault:
             case None:
