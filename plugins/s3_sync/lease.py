@@ -26,7 +26,7 @@ from s3_sync.asking import ATTEMPTS, ask
 from s3_sync.capabilities import Probe, Writes, conditional_writes, sweep, written
 from s3_sync.clock import aware, time_at
 from s3_sync.connection import REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S
-from s3_sync.errors import DestinationNotReady, LeaseHeld, LeaseLost, NoAnswer, cause
+from s3_sync.errors import DestinationNotReady, LeaseHeld, LeaseLost, S3SyncError, cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,7 +158,7 @@ class _Lease:
         while not over.wait(RENEW_EVERY_S) and not self.lost:
             try:
                 self.renew()
-            except (BotoCoreError, ClientError, NoAnswer) as error:
+            except (BotoCoreError, ClientError, S3SyncError) as error:
                 log.warning("the lease of %s could not be renewed: %s", self.uri, cause(error))
 
     def renew(self) -> None:
@@ -182,7 +182,7 @@ class _Lease:
                 if not (found and found.claim == self.mine):
                     return
                 self.etag = found.etag
-        except (BotoCoreError, ClientError, NoAnswer) as error:
+        except (BotoCoreError, ClientError, S3SyncError) as error:
             log.warning("the lease of %s could not be given back: %s", self.uri, cause(error))
 
     def _may_take(self, claim: Claim) -> bool:

@@ -23,6 +23,7 @@ from s3_sync.clock import time_at
 from s3_sync.errors import DestinationNotReady, NoAnswer, cause
 from s3_sync.lease import check_writes
 from s3_sync.roundtrip import check_one_place
+from s3_sync.store import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -175,7 +176,9 @@ class _Check:
             keeps = pool.submit(capabilities.keeps_sums, self.asking)
             listed = pool.submit(capabilities.listing_and_deletion, self.asking)
             place = pool.submit(
-                check_one_place, self.asking, self.connection.new_store(CONNECT_TIMEOUT_S, READ_TIMEOUT_S, 0)
+                check_one_place,
+                self.asking,
+                self.connection.new_store(Patience(CONNECT_TIMEOUT_S, READ_TIMEOUT_S, retries=0)),
             )
             place.result()
             order, whole, way = listed.result()
