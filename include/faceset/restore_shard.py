@@ -13,9 +13,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import files, release, removed, tables
+from include.faceset import files, release, removed, tables, turns
 from include.faceset.attempt import Attempt, attempt
 from include.faceset.copy_shard import Copied, CopyError, Row, place, present_in, read_object, rows_of
+from include.faceset.filter_manifest import read_selected
 from include.faceset.run import Run
 
 
@@ -24,12 +25,14 @@ def restore_shard(run: Run, shard: int) -> Copied:
 
     Raises:
         CopyError: bytes of the release are nowhere to be had any more.
+        FilterError: nothing was selected.
     """
-    selected = tables.read(run.selected(shard))
+    selected = read_selected(run, shard)
     identities = pc.count_distinct(selected["identity"]).as_py()
     read: list[int] = []
     with attempt(run, f"shard={shard:03d}") as mine:
         if run.on_disk:
+            turns.set_out(run)
             read = _restore(mine, shard, selected)
         tables.write(selected, run.copied(shard), within=mine.folder)
     return Copied(shard, identities, selected.num_rows, rejected=0, read=len(read), bytes_read=sum(read))
