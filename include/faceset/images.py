@@ -52,7 +52,7 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # libjpeg's jerror.h: the warnings after which it goes on with pixels of its own making.
 _MADE_UP = re.compile("premature end|bad Huffman code|bad arithmetic code|instead of RST", re.IGNORECASE)
 
-_READ_OF_LARGE = 4 << 20
+_READ_OF_LARGE = 1 << 20
 """Bytes that may be read of a large file to judge it, beside those of its pixels."""
 _PIXEL_BYTES = 8
 
@@ -98,7 +98,7 @@ def inspect_large(file: BinaryIO, size: tuple[int, int], decode: Decode) -> Insp
     """Judge a file that is too large for memory: as `inspect` does, but no check sums are looked at.
 
     Args:
-        file: the file, which can be moved about in; only a few MB of it are read.
+        file: the file, which can be moved about in; only about a MB of it is read.
         size: as for `inspect`.
         decode: as for `inspect`.
     """
