@@ -263,6 +263,14 @@ def a_later_run_publishes(dataset: Dataset) -> bool:
     return context["ti"].get_dr_count(dag_id=dataset.name, states=["queued", "running"]) > 1
 
 
+def holding(run: Run) -> dict[str, Any]:
+    """How a task that ends the change of a destination holds its lease."""
+    from include.faceset import owner
+
+    holder = holder_of(get_current_context()["ti"])
+    return {"owner": owner.token(run), "holder": holder, "give_back": True, "sole_writer": run.dataset.sole_writer}
+
+
 def sealed_folder() -> Path:
     """The release folder that this run sealed."""
     return Path(get_current_context()["ti"].xcom_pull(task_ids="seal")["folder"])
@@ -308,7 +316,7 @@ def preflight() -> dict[str, str]:
             for source in sources_of(run.dataset).values():
                 source.check(connection, target)
         if connection is not None:
-            check_destination(connection, target)
+            check_destination(connection, target, sole_writer=run.dataset.sole_writer)
             for person in sorted(people(run))[:1]:  # may versions be listed?
                 list_versions(connection, target, f"{person}/")
     except (NotReadyError, DestinationNotReady, EraseFailed, InvalidTarget, SourceNotReady) as error:
@@ -382,7 +390,7 @@ def seal() -> dict[str, Any]:
 @task(**NETWORK)
 def verify() -> Iterator[Metadata]:
     """Prove the bucket: every key, size and checksum, listed afresh. Then publish the release, latest.json last."""
-    from include.faceset import owner, release, tables
+    from include.faceset import release, tables
     from s3_sync import lease
     from s3_sync.connection import connect
     from s3_sync.errors import LeaseHeld
@@ -398,9 +406,8 @@ def verify() -> Iterator[Metadata]:
     expected = tables.read(folder / release.MANIFEST_FILE, ["key", "size", "sha256"])
     releases = target.sibling(".releases")
     pointer = sealed.pointer(f"{releases.uri}{sealed.release_id}/")
-    holder = holder_of(get_current_context()["ti"])
     try:
-        with lease.hold(connection, target, owner=owner.token(run), holder=holder, give_back=True) as check:
+        with lease.hold(connection, target, **holding(run)) as check:
             proof = verify_prefix(connection, target, expected, read_record(run.sync_record(), connection, target))
             tables.write(proof.objects, folder / release.OBJECTS_FILE)
             check()
@@ -441,13 +448,12 @@ def erase() -> dict[str, Any] | None:
 
 def erase_in_bucket(run: Run, people: frozenset[str], connection: Any, target: Any) -> None:
     """Delete what people have in the bucket, and bring its releases to what they are here; no older version stays."""
-    from include.faceset import erase, owner, receipt, release
+    from include.faceset import erase, receipt, release
     from s3_sync import erase as s3
     from s3_sync import lease
 
     releases, names = target.sibling(".releases"), erase.published_files(run)
-    holder = holder_of(get_current_context()["ti"])
-    with lease.hold(connection, target, owner=owner.token(run), holder=holder, give_back=True) as check:
+    with lease.hold(connection, target, **holding(run)) as check:
         s3.check_pointer(connection, releases, "release_id", sealed_folder().name)
         of_people = s3.of_folders(connection, target, sorted(people))
         there = s3.folders(s3.list_versions(connection, releases), release.ID)
@@ -566,6 +572,7 @@ def make_dag(dataset: Dataset) -> DAG:
             history="{{ ti.xcom_pull(task_ids='seal')['history'] or '' }}",
             marker="{{ params.destination.rstrip('/') }}.releases/latest.json",
             lease="{{ ti.xcom_pull(task_ids='seal')['lease'] }}",
+            sole_writer=dataset.sole_writer,
             approved_deletions="{{ ti.xcom_pull(task_ids='approve_deletions')['approved'] }}",
             doc_md="Bring the destination into exactly the state of the release.",
             **publishing,

@@ -237,6 +237,11 @@ class Dataset(Declared):
         description="s3://bucket/prefix/ that the training host downloads; ends with a slash.",
     )
     aws_conn_id: str = Field("aws_default", description="Airflow connection for the destination.")
+    sole_writer: bool = Field(
+        False,
+        description="true: somebody vouches that this deployment alone ever writes to the destination. Only asked for "
+        "where the server cannot decide between two that write at the same time (preflight says so).",
+    )
     exports: list[Annotated[FlatExport | ImageFolderExport, Field(discriminator="layout")]] = Field(min_length=1)
     min_images: PositiveInt = Field(2, description="Fewest distinct images that an identity needs, over all exports.")
     image_size: tuple[PositiveInt, PositiveInt] = Field(

@@ -40,7 +40,8 @@ class S3Connection:
     """Clients of ``bucket``, which share credentials, endpoint, certificates and encryption.
 
     ``store`` is at the bucket's root. ``client`` is boto3's. ``new_client(config)`` makes another one, with a
-    botocore ``Config`` merged into the connection's. ``encryption`` holds boto3's arguments for a PUT.
+    botocore ``Config`` merged into the connection's, and ``new_store(connect_timeout_s, timeout_s, max_retries)``
+    another store. ``encryption`` holds boto3's arguments for a PUT.
     """
 
     bucket: str
@@ -48,6 +49,7 @@ class S3Connection:
     store: S3Store
     client: Any
     new_client: Callable[[Any], Any] = field(repr=False)
+    new_store: Callable[[float, float, int], S3Store] = field(repr=False)
     encryption: dict[str, str]
 
 
@@ -98,22 +100,27 @@ def connect(
         config["server_side_encryption"] = encryption
     if kms_key_id:
         config["sse_kms_key_id"] = kms_key_id
-    store = S3Store(
-        bucket,
-        config=config,
-        client_options=_client_options(hook.verify),
-        retry_config={
-            "max_retries": MAX_ATTEMPTS,
-            "retry_timeout": timedelta(seconds=RETRY_TIMEOUT_S),
-            "backoff": {
-                "init_backoff": timedelta(seconds=FIRST_BACKOFF_S),
-                "max_backoff": timedelta(seconds=MAX_BACKOFF_S),
-                "base": 2,
+
+    def new_store(connect_timeout_s: float, timeout_s: float, max_retries: int) -> S3Store:
+        return S3Store(
+            bucket,
+            config=config,
+            client_options=_client_options(hook.verify, connect_timeout_s, timeout_s),
+            retry_config={
+                "max_retries": max_retries,
+                "retry_timeout": timedelta(seconds=RETRY_TIMEOUT_S),
+                "backoff": {
+                    "init_backoff": timedelta(seconds=FIRST_BACKOFF_S),
+                    "max_backoff": timedelta(seconds=MAX_BACKOFF_S),
+                    "base": 2,
+                },
             },
-        },
-        credential_provider=credentials,
-    )
-    return S3Connection(bucket, endpoint, store, client, new_client, _encryption_arguments(encryption, kms_key_id))
+            credential_provider=credentials,
+        )
+
+    store = new_store(CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, MAX_ATTEMPTS)
+    sse = _encryption_arguments(encryption, kms_key_id)
+    return S3Connection(bucket, endpoint, store, client, new_client, new_store, sse)
 
 
 def _botocore_config(own: Any) -> Any:
@@ -127,12 +134,12 @@ def _botocore_config(own: Any) -> Any:
     ).merge(own)
 
 
-def _client_options(verify: bool | str | None) -> ClientConfig:
+def _client_options(verify: bool | str | None, connect_timeout_s: float, timeout_s: float) -> ClientConfig:
     """Return obstore's HTTP options; ``verify`` has boto3's meaning: a CA bundle's path, or False for no check."""
     options: ClientConfig = {
         "allow_http": True,  # _refuse_plain_http has decided
-        "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
-        "timeout": timedelta(seconds=REQUEST_TIMEOUT_S),
+        "connect_timeout": timedelta(seconds=connect_timeout_s),
+        "timeout": timedelta(seconds=timeout_s),
     }
     if verify is False:
         log.warning("the connection says verify=False: TLS certificates are not checked")

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
-from s3_sync.delete import BATCH
-from s3_sync.errors import S3SyncError, cause
+from s3_sync.capabilities import body
+from s3_sync.delete import BATCH, Way, remove
+from s3_sync.errors import NoAnswer, S3SyncError, cause
 from s3_sync.publish import POINTER, put_file
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ SCHEMA = pa.schema([("key", pa.string()), ("version", pa.string()), ("latest", p
 NULL = "null"
 FOLDERS_ONE_BY_ONE = 200
 CHUNK = 1 << 20
+_REMEDY = (
+    "Are they under an Object Lock, or may the credentials not delete versions (s3:DeleteObjectVersion)? Put that right"
+    " and run again"
+)
 
 
 class EraseFailed(S3SyncError):  # noqa: N818 as in errors.py
@@ -106,20 +111,22 @@ def delete_versions(
     Raises EraseFailed with how many S3 refused to delete, and why.
     """
     refused: list[str] = []
+    way = Way.BATCH
     for rows in (found.filter(pc.invert(found["marker"])), found.filter(found["marker"])):
         keys, versions = (rows[name].to_pylist() for name in ("key", "version"))
         doomed = [{"Key": target.key(key), "VersionId": one} for key, one in zip(keys, versions, strict=True)]
         for start in range(0, len(doomed), BATCH):
-            check()
-            answer = connection.client.delete_objects(
-                Bucket=target.bucket, Delete={"Objects": doomed[start : start + BATCH], "Quiet": True}
-            )
-            refused += [f"{error.get('Code')}: {error.get('Message')}" for error in answer.get("Errors", ())]
+            try:
+                errors, way = remove(connection, target.bucket, doomed[start : start + BATCH], way, check=check)
+            except (ClientError, NoAnswer) as error:
+                raise EraseFailed(
+                    f"versions under {target.uri} cannot be deleted ({cause(error)}). {_REMEDY}"
+                ) from error
+            refused += [f"{error.get('Code')}: {error.get('Message')}" for error in errors]
         if refused:
             raise EraseFailed(
                 f"{len(refused)} versions under {target.uri} could not be deleted, the first because of: {refused[0]}."
-                " Are they under an Object Lock, or may the credentials not delete versions (s3:DeleteObjectVersion)?"
-                " Put that right and run again"
+                f" {_REMEDY}"
             )
     for key in found.filter(pc.and_(found["marker"], pc.equal(found["version"], NULL)))["key"].to_pylist():
         check()
@@ -131,7 +138,7 @@ def _clear_null_marker(connection: S3Connection, target: S3Target, key: str) -> 
     left = list_versions(connection, target, key)
     if pc.any(pc.and_(pc.equal(left["key"], key), left["marker"])).as_py():
         where = {"Bucket": target.bucket, "Key": target.key(key)}
-        put = connection.client.put_object(**where, Body=b"")
+        put = connection.client.put_object(**where, **body(b""), **connection.encryption)
         connection.client.delete_object(**where, VersionId=put.get("VersionId", NULL))
 
 

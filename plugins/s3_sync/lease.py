@@ -2,6 +2,9 @@
 
 The lease is a small object, written with conditions that S3 decides about: create it if there is none, replace it if
 it is still the one that was read (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
+Whether the server decides about them is asked first: one that does not is refused, unless somebody has said that nobody
+else writes there (``sole_writer``). The lease then only tells of those who are not there at the same moment.
+
 Its age is told by S3's own clock alone. A holder that is killed or cut off loses it after `TTL_S`; one that wakes up
 later stops before its next request.
 """
@@ -14,14 +17,16 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from s3_sync import capabilities
 from s3_sync.asking import ATTEMPTS, ask
+from s3_sync.capabilities import Probe, Writes, conditional_writes, sweep, written
+from s3_sync.clock import aware, time_at
 from s3_sync.connection import REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S
-from s3_sync.errors import LeaseHeld, LeaseLost, NoAnswer, cause
+from s3_sync.errors import DestinationNotReady, LeaseHeld, LeaseLost, NoAnswer, cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,21 +62,33 @@ class _Found(NamedTuple):
 
 @contextmanager
 def hold(
-    connection: S3Connection, target: S3Target, *, owner: str, holder: str, give_back: bool
+    connection: S3Connection,
+    target: S3Target,
+    *,
+    owner: str,
+    holder: str,
+    give_back: bool,
+    sole_writer: bool = False,
 ) -> Iterator[Callable[[], None]]:
     """Hold the lease of ``target`` while the block runs; give a function that raises LeaseLost once it is lost.
 
     ``owner`` is the same for all that may follow one another without asking, such as the tasks of a run. What stands
     before a slash in it may take the lease from itself: a deployment that has one run at a time, for its next run.
-    ``holder`` says in words who that is.
+    ``holder`` says in words who that is. ``sole_writer``: somebody vouches that no other deployment writes there, so a
+    server that cannot decide between two will do.
 
     After a block that ends well the lease stays, until it runs out or another block gives it back; with ``give_back``
     this one does. After one that fails it is given back: all its requests are over.
 
-    Raises LeaseHeld, with the holder, if somebody else has it.
+    Raises LeaseHeld, with the holder, if somebody else has it; DestinationNotReady for a server that cannot decide
+    (`check_writes`).
     """
-    lease = _Lease(connection, target, Claim(owner, holder))
+    beside = target.sibling(".releases")
+    writes = conditional_writes(Probe.of(connection, beside))
+    check_writes(connection, target, writes, sole_writer=sole_writer)
+    lease = _Lease(connection, target, Claim(owner, holder), writes)
     lease.take()
+    sweep(connection, beside)
     over = threading.Event()
     renewing = threading.Thread(target=lease.keep, args=(over,), name="s3-lease", daemon=True)
     renewing.start()
@@ -88,9 +105,26 @@ def hold(
             lease.give_back()
 
 
+def check_writes(connection: S3Connection, target: S3Target, writes: Writes, *, sole_writer: bool) -> None:
+    """Check that a server decides who has the lease of ``target``, or that ``sole_writer`` is said.
+
+    Raises DestinationNotReady.
+    """
+    if writes.both or sole_writer:
+        return
+    lacks = "If-Match (replace only what was read)" if writes.creates else "If-None-Match: * (create only what is new)"
+    raise DestinationNotReady(
+        f"the server at {connection.endpoint} does not decide about conditional writes: it disregards {lacks}. So two"
+        f" deployments that sync to {target.uri} at the same time could mix their objects, and nobody would know. Use a"
+        " server that does, as S3 does; or, if nobody but this deployment ever writes there, say so: sole_writer: true"
+        " in the dataset file (sole_writer=True of the operator)"
+    )
+
+
 class _Lease:
-    def __init__(self, connection: S3Connection, target: S3Target, mine: Claim) -> None:
-        self.client, self.mine, self.uri = connection.client, mine, target.uri
+    def __init__(self, connection: S3Connection, target: S3Target, mine: Claim, writes: Writes) -> None:
+        self.client, self.mine, self.uri, self.writes = connection.client, mine, target.uri, writes
+        self.encryption = connection.encryption
         self.where = {"Bucket": target.bucket, "Key": target.sibling(".releases").key(KEY)}
         self.etag = ""
         self.taken_s = 0.0
@@ -115,8 +149,7 @@ class _Lease:
                     f"{self.uri} is being changed by {who}, seen {found.age_s:.0f} s ago. Let it end; if it is dead, "
                     f"its lease runs out in {TTL_S - found.age_s:.0f} s"
                 )
-            condition = {"IfMatch": found.etag} if found else {"IfNoneMatch": "*"}
-            if self._write(self.mine, condition):
+            if self._write(self.mine, found.etag if found else None):
                 return
         raise LeaseHeld(f"{self.uri}: others take its lease at this moment; run again")
 
@@ -135,14 +168,14 @@ class _Lease:
             if not (found and found.claim and found.claim.owner == self.mine.owner and not found.claim.free):
                 self.lost = f"{found.claim.holder if found and found.claim else 'somebody'} took it"
                 return
-            if self._write(self.mine, {"IfMatch": found.etag}):
+            if self._write(self.mine, found.etag):
                 return
 
     def give_back(self) -> None:
         """Leave the lease to whoever comes; where S3 does not answer, it runs out."""
         try:
             for _ in range(ATTEMPTS):
-                if self._write(replace(self.mine, free=True), {"IfMatch": self.etag}):
+                if self._write(replace(self.mine, free=True), self.etag):
                     return
                 # Another's by now; or an own write's answer was lost, and with it the ETag.
                 found = self._read()
@@ -166,23 +199,31 @@ class _Lease:
     def _get(self) -> _Found:
         answer = self.client.get_object(**self.where)
         content = answer["Body"].read()
-        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-        return _Found(_parsed(content), answer["ETag"], (now - answer["LastModified"]).total_seconds())
-
-    def _write(self, claim: Claim, condition: dict[str, Any]) -> bool:
-        begun = time.monotonic()
-        body = json.dumps({**asdict(claim), "written": time.time()}).encode()
-        try:
-            etag = ask(
-                f"the lease of {self.uri}",
-                lambda: self.client.put_object(**self.where, Body=body, **condition)["ETag"],
+        if (now := time_at(answer)) is None:
+            raise DestinationNotReady(
+                f"the server of {self.uri} does not tell what time it is (header Date), so nobody can tell how old the"
+                " lease is: see to the server, or to the proxy before it"
             )
+        return _Found(_parsed(content), answer["ETag"], (now - aware(answer["LastModified"])).total_seconds())
+
+    def _write(self, claim: Claim, over: str | None) -> bool:
+        """Write the claim over the lease of that ETag, or where there is none; False if it is another by now."""
+        begun = time.monotonic()
+        said = json.dumps({**asdict(claim), "written": time.time()}).encode()
+        arguments = {**self.where, **capabilities.body(said), **self.encryption, **self._condition(over)}
+        try:
+            etag = ask(f"the lease of {self.uri}", lambda: self.client.put_object(**arguments)["ETag"])
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] in {404, 409, 412}:
                 return False
             raise
         self.etag, self.taken_s = etag, begun
         return True
+
+    def _condition(self, over: str | None) -> dict[str, str]:
+        if over is None:
+            return {"IfNoneMatch": "*"} if self.writes.creates else {}
+        return {"IfMatch": written(over, self.writes.replaces)} if self.writes.replaces else {}
 
 
 def _parsed(content: bytes) -> Claim | None:

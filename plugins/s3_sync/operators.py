@@ -94,7 +94,8 @@ class S3SyncOperator(BaseOperator):
     :param lease: Who syncs, as ``deployment/run``, the same for all tasks of a run and of no other run anywhere. The
         sync then holds ``<prefix>.releases/lease.json`` and refuses a destination that another deployment is changing.
         The lease stays after a sync, until it runs out or whoever proves the destination gives it back
-        (``s3_sync.lease``). The server must decide about conditional writes, as S3 does. (templated)
+        (``s3_sync.lease``). A server that does not decide about conditional writes, as S3 does, is refused. (templated)
+    :param sole_writer: Somebody vouches that no other deployment writes there, so such a server will do. (templated)
     :param delete: Whether keys that are not expected are deleted. (templated)
     :param max_delete_fraction: The largest part of the keys now under the prefix that may be deleted, from 0 to 1.
         (templated)
@@ -126,6 +127,7 @@ class S3SyncOperator(BaseOperator):
         "origins",
         "record",
         "region_name",
+        "sole_writer",
         "source",
         "storage_class",
         "tags",
@@ -144,6 +146,7 @@ class S3SyncOperator(BaseOperator):
         history: str | None = None,
         marker: str | None = None,
         lease: str | None = None,
+        sole_writer: bool | str = False,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -168,6 +171,7 @@ class S3SyncOperator(BaseOperator):
         self.history = history
         self.marker = marker
         self.lease = lease
+        self.sole_writer = sole_writer
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.verify = verify
@@ -197,6 +201,7 @@ class S3SyncOperator(BaseOperator):
                 marker=self.marker or None,
                 lease=self.lease or None,
                 holder=holder_of(context["ti"]) if self.lease else "",
+                sole_writer=as_bool("sole_writer", self.sole_writer),
                 aws_conn_id=self.aws_conn_id,
                 region_name=self.region_name or None,
                 verify=self.verify,

@@ -23,6 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from s3_sync import objects
 from s3_sync.asking import ask
+from s3_sync.capabilities import Probe, conditional_copy
 from s3_sync.errors import InvalidObjects, InvalidOption
 from s3_sync.source import S3Source, read_object
 
@@ -110,9 +111,9 @@ def attach(rows: pa.Table, listed: pa.Table | Path | str) -> pa.Table:
 
 @contextmanager
 def opened(
-    origins: Mapping[str, Origin], connection: S3Connection, rows: pa.Table
+    origins: Mapping[str, Origin], connection: S3Connection, target: S3Target, rows: pa.Table
 ) -> Iterator[dict[str | None, Place]]:
-    """Give the places of the origins that ``rows`` (of `attach`) name.
+    """Give the places of the origins that ``rows`` (of `attach`) name, for objects that go to ``target``.
 
     Raises OSError for a folder that cannot be opened.
     """
@@ -123,22 +124,30 @@ def opened(
             if origin.root.startswith(IN_S3):
                 source = S3Source(origin.root, origin.aws_conn_id)
                 example = rows["path"].filter(pc.equal(rows["origin"], name))[0].as_py()
-                places[name] = Place(source=source, inside=_copies_inside(connection, source, example))
+                places[name] = Place(source=source, inside=_copies_inside(connection, target, source, example))
                 log.info("%s: %s", origin.root, "copied inside S3" if places[name].inside else "streamed")
             else:
                 places[name] = Place(folder=stack.enter_context(objects.root(Path(origin.root))))
         yield places
 
 
-def _copies_inside(connection: S3Connection, source: S3Source, path: str) -> bool:
-    """Whether the destination's server has the origin too, and its credentials may read it (asked of one object)."""
+def _copies_inside(connection: S3Connection, target: S3Target, source: S3Source, path: str) -> bool:
+    """Whether S3 copies by itself, and only what was judged.
+
+    That is: the destination's server has the origin too, its credentials may read it (asked of one object), and it
+    copies no object that has another ETag by then.
+    """
     if source.connection.endpoint != connection.endpoint:
         return False
     try:
         connection.client.head_object(Bucket=source.target.bucket, Key=source.target.key(path))
     except ClientError as error:
-        return bool(error.response["ResponseMetadata"]["HTTPStatusCode"] == 404)
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            return False
     except BotoCoreError:
+        return False
+    if not conditional_copy(Probe.of(connection, target.sibling(".releases"))):
+        log.info("%s copies objects that have changed meanwhile: they are streamed instead", connection.endpoint)
         return False
     return True
 

@@ -5,20 +5,29 @@ from __future__ import annotations
 import json
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from obstore.exceptions import BaseError
 
+from s3_sync import capabilities
 from s3_sync.asking import Damaged, ask
+from s3_sync.capabilities import Capabilities, Probe
+from s3_sync.clock import time_at
 from s3_sync.errors import DestinationNotReady, NoAnswer, cause
+from s3_sync.lease import check_writes
+from s3_sync.roundtrip import check_one_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from s3_sync.capabilities import ProbeObject
     from s3_sync.connection import S3Connection
     from s3_sync.target import S3Target
 
@@ -30,6 +39,7 @@ READ_TIMEOUT_S = 3
 LAST_REQUEST_S = 10 - CONNECT_TIMEOUT_S - READ_TIMEOUT_S
 SIBLING = ".releases"
 PROBE = b"probe"
+QUESTIONS_AT_ONCE = 8
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, RequestTimeTooSkewed
 MAX_SKEW = timedelta(minutes=15)
 EVERYBODY = (
@@ -48,14 +58,16 @@ REMEDIES = {
 }
 
 
-def check_destination(connection: S3Connection, target: S3Target) -> None:
+def check_destination(connection: S3Connection, target: S3Target, *, sole_writer: bool = False) -> Capabilities:
     """Check that a sync to ``target`` can work: within ten seconds, and leaving nothing behind.
 
     The bucket exists (it is never created), is in the connection's region, and lets these credentials list,
     write and delete; a small object beside the prefix, under ``<prefix>.releases/``, is written and removed for
     that. Nobody may list or read without credentials, neither policy nor ACL may open the bucket to everybody, and
     its block of public access, where it has one, must be whole; what of these the credentials may not see, or the
-    server does not have, is logged as unknown. The clocks here and there must agree as far as signing needs.
+    server does not have, is logged as unknown. The clocks here and there must agree as far as signing needs. Both
+    clients must mean the same place. What the server can do is found out, logged and returned; one that cannot decide
+    who has the lease is refused unless ``sole_writer`` (`lease.hold`).
 
     Raises DestinationNotReady with cause and remedy.
     """
@@ -63,7 +75,9 @@ def check_destination(connection: S3Connection, target: S3Target) -> None:
     check.bucket()
     check.listing()
     check.probe()
+    able = check.abilities(sole_writer=sole_writer)
     check.policy()
+    return able
 
 
 class _Check:
@@ -73,7 +87,9 @@ class _Check:
         )
         self.client = connection.new_client(short)
         self.anonymous = connection.new_client(short.merge(Config(signature_version=UNSIGNED)))
-        self.connection, self.target = connection, target
+        self.connection, self.target, self.beside = connection, target, target.sibling(SIBLING)
+        hasty = replace(connection, client=self.client, new_client=lambda own: connection.new_client(short.merge(own)))
+        self.asking = Probe(hasty, self.beside, self._ask)
         self.begun = time.monotonic()
 
     def bucket(self) -> None:
@@ -97,8 +113,8 @@ class _Check:
             raise self._not_ready(f"is in {region}", _region_remedy(region))
 
     def _same_time(self, answer: Any) -> None:
-        if date := answer["ResponseMetadata"]["HTTPHeaders"].get("date"):
-            ahead = datetime.now(UTC) - parsedate_to_datetime(date)
+        if (there := time_at(answer)) is not None:
+            ahead = datetime.now(UTC) - there
             if abs(ahead) > MAX_SKEW:
                 minutes = f"{abs(ahead) / timedelta(minutes=1):.0f} minutes {'ahead' if ahead > MAX_SKEW else 'behind'}"
                 what = f"would refuse what is signed here: the clock of this machine is {minutes}"
@@ -112,35 +128,75 @@ class _Check:
             raise self._not_ready("cannot be listed", remedy, error) from error
 
     def probe(self) -> None:
-        beside = self.target.sibling(SIBLING)
-        # Always the same key, so that what a killed check left of it goes with the next one.
-        where = {"Key": beside.key(".probe")}
-        try:
-            self._ask(
-                self.client.put_object,
-                **where,
-                Body=PROBE,
-                ChecksumAlgorithm="SHA256",
-                late=False,
-                **self.connection.encryption,
-            )
-        except ClientError as error:
-            remedy = f"allow s3:PutObject on {self.target.uri}* and {beside.uri}* (and the KMS key, if one is used)"
-            raise self._not_ready("cannot be written to", remedy, error) from error
-        try:
-            self._refuses_strangers(where)
-        finally:
-            try:
-                self._ask(self.client.delete_object, late=True, **where)
-            except ClientError as error:
-                remedy = f"allow s3:DeleteObject; then remove s3://{self.target.bucket}/{where['Key']}"
-                raise self._not_ready("lets nothing be deleted", remedy, error) from error
+        """See that an object can be written, that no stranger reads it, and that it can be deleted."""
+        with self._allowed("s3:PutObject, s3:GetObject and s3:DeleteObject"), self.asking.objects("") as (one,):
+            self._put(one)
+            self._refuses_strangers(one)
 
-    def _refuses_strangers(self, where: dict[str, str]) -> None:
-        for what, call, arguments in (
-            ("be listed", self.anonymous.list_objects_v2, {"Prefix": self.target.prefix, "MaxKeys": 1}),
-            ("be read", self._read_by_a_stranger, where),
+    def _put(self, one: ProbeObject) -> None:
+        """Write an object as an upload would be, or find out what stands against it."""
+        put, plain = self.client.put_object, {"Key": one.key, **capabilities.body(PROBE)}
+        wanted: dict[str, Any] = {**plain, **self.connection.encryption}
+        one.written = True
+        try:
+            self._ask(put, **wanted)
+        except ClientError as error:
+            if self.connection.encryption and self._is_taken(put, **plain):
+                asked = self.connection.encryption["ServerSideEncryption"]
+                remedy = (
+                    "leave the encryption to the bucket's default, or use an endpoint that has it (often: one with TLS)"
+                )
+                raise self._not_ready(f"does not encrypt with {asked} as asked", remedy, error) from error
+            if self._is_taken(put, **wanted, IfNoneMatch="*"):
+                remedy = (
+                    "its policy asks for a condition on every write (s3:if-none-match), but a sync replaces objects:"
+                    f" exempt these credentials from that on {self.target.uri}* and {self.beside.uri}*"
+                )
+                raise self._not_ready("takes no plain uploads", remedy, error) from error
+            raise
+
+    def _is_taken(self, call: Callable[..., Any], **arguments: Any) -> bool:
+        try:
+            self._ask(call, **arguments)
+        except ClientError:
+            return False
+        return True
+
+    def abilities(self, *, sole_writer: bool) -> Capabilities:
+        """Find out what the server can do, all at the same time, and refuse one that cannot do what must be."""
+        with (
+            self._allowed("s3:PutObject, s3:GetObject and s3:DeleteObject"),
+            ThreadPoolExecutor(QUESTIONS_AT_ONCE) as pool,
         ):
+            writes = pool.submit(capabilities.conditional_writes, self.asking)
+            copies = pool.submit(capabilities.conditional_copy, self.asking)
+            checks = pool.submit(capabilities.checks_bytes, self.asking)
+            keeps = pool.submit(capabilities.keeps_sums, self.asking)
+            listed = pool.submit(capabilities.listing_and_deletion, self.asking)
+            place = pool.submit(
+                check_one_place, self.asking, self.connection.new_store(CONNECT_TIMEOUT_S, READ_TIMEOUT_S, 0)
+            )
+            place.result()
+            order, way = listed.result()
+            able = Capabilities(writes.result(), copies.result(), checks.result(), keeps.result(), way, order)
+        log.info("%s at %s: %s", self.target.bucket, self.connection.endpoint, able)
+        check_writes(self.connection, self.target, able.writes, sole_writer=sole_writer)
+        return able
+
+    @contextmanager
+    def _allowed(self, actions: str) -> Iterator[None]:
+        try:
+            yield
+        except (ClientError, BaseError) as error:
+            remedy = f"allow {actions} on {self.target.uri}* and {self.beside.uri}* (and the KMS key, if one is used)"
+            raise self._not_ready("cannot be used as a sync needs it", remedy, error) from error
+
+    def _refuses_strangers(self, one: ProbeObject) -> None:
+        questions: tuple[tuple[str, Callable[..., Any], dict[str, Any]], ...] = (
+            ("be listed", self.anonymous.list_objects_v2, {"Prefix": self.target.prefix, "MaxKeys": 1}),
+            ("be read", self._read_by_a_stranger, {"Key": one.key}),
+        )
+        for what, call, arguments in questions:
             try:
                 self._ask(call, **arguments)
             except ClientError:

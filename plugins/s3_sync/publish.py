@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
 import obstore
+from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError
 
 from s3_sync.asking import ask
 from s3_sync.errors import NoAnswer, UploadFailed, cause
 from s3_sync.options import ObjectOptions
 from s3_sync.unfinished import abort_unfinished
+from s3_sync.vouch import is_checked, vouch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,45 +42,52 @@ def publish(
 
     Raises UploadFailed.
     """
+    checked = is_checked(connection, releases)
     for name in names:
         check()
-        put_file(connection, releases, folder / name, f"{folder.name}/{name}")
+        put_file(connection, releases, folder / name, f"{folder.name}/{name}", checked=checked)
     abort_unfinished(connection, releases)
     check()
-    put_bytes(connection, releases, json.dumps(pointer, indent=2).encode(), POINTER)
+    put_bytes(connection, releases, json.dumps(pointer, indent=2).encode(), POINTER, checked=checked)
 
 
-def put_file(
-    connection: S3Connection, target: S3Target, path: Path, key: str, *, options: ObjectOptions | None = None
-) -> str | None:
+def put_file(connection: S3Connection, target: S3Target, path: Path, key: str, *, checked: bool = False) -> str | None:
     """Upload the file at ``path`` as ``key`` under ``target``; return its ETag.
 
-    The server checks the SHA-256. The object appears whole or not at all. Raises UploadFailed.
+    The object appears whole or not at all. Unless the server is known to have ``checked`` its SHA-256 it is compared
+    by its ETag, or read back. Raises UploadFailed.
     """
-    return _put(connection, target, path, key, options)
+    return _put(connection, target, path, key, checked=checked)
 
 
 def put_bytes(
-    connection: S3Connection, target: S3Target, content: bytes, key: str, *, options: ObjectOptions | None = None
+    connection: S3Connection, target: S3Target, content: bytes, key: str, *, checked: bool = False
 ) -> str | None:
     """Upload ``content`` as ``key`` under ``target``; otherwise as `put_file`."""
-    return _put(connection, target, content, key, options)
+    return _put(connection, target, content, key, checked=checked)
 
 
-def _put(
-    connection: S3Connection, target: S3Target, content: Path | bytes, key: str, options: ObjectOptions | None
-) -> str | None:
-    options = options or ObjectOptions()
-    attributes, tags = options.attributes(key), dict(options.tags) or None
+def _put(connection: S3Connection, target: S3Target, content: Path | bytes, key: str, *, checked: bool) -> str | None:
+    full, attributes = target.key(key), ObjectOptions().attributes(key)
 
     def put() -> str | None:
-        return obstore.put(connection.store, target.key(key), content, attributes=attributes, tags=tags)["e_tag"]
+        etag = obstore.put(connection.store, full, content, attributes=attributes)["e_tag"]
+        if not checked:
+            vouch(connection, full, etag, _sha256(content), content if isinstance(content, bytes) else None)
+        return etag
 
     try:
         etag = ask(key, put)
-    except (BaseError, OSError, NoAnswer) as error:
+    except (BaseError, ClientError, OSError, NoAnswer) as error:
         raise UploadFailed(target.uri, {key: cause(error)}) from error
     return etag.strip('"') if etag else None
+
+
+def _sha256(content: Path | bytes) -> bytes:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).digest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def get_bytes(connection: S3Connection, target: S3Target, key: str) -> bytes | None:

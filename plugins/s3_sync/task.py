@@ -43,10 +43,11 @@ def run(
     content_types: Mapping[str, str] | None = None,
     lease: str | None = None,
     holder: str = "",
+    sole_writer: bool = False,
 ) -> dict[str, Any]:
     """Sync as `operators.S3SyncOperator` documents it and return `sync.SyncResult` as a dict.
 
-    ``holder`` says in words whose ``lease`` it is.
+    ``holder`` says in words whose ``lease`` it is. A ``dry_run`` takes none.
     """
     target = S3Target.parse(destination)
     connection = connect(
@@ -58,7 +59,7 @@ def run(
         kms_key_id=kms_key_id,
     )
     held = (
-        hold(connection, target, owner=lease, holder=holder or lease, give_back=False)
+        hold(connection, target, owner=lease, holder=holder or lease, give_back=False, sole_writer=sole_writer)
         if lease and not dry_run
         else nullcontext(lambda: None)
     )

@@ -18,6 +18,7 @@ from s3_sync.asking import ask
 from s3_sync.errors import InvalidObjects, LeaseLost, UploadFailed, cause
 from s3_sync.objects import Item
 from s3_sync.origins import Origin, Place
+from s3_sync.vouch import is_checked, vouch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -131,8 +132,8 @@ def upload(
 
     With ``origins``, ``rows`` say where each file lies in one of them (`origins.attach`). A file's SHA-256 is compared
     with the expected one before anything of it becomes visible in the bucket. A row whose ``etag`` is the MD5 of its
-    file is left as it is. ``watch`` is called about once a second, in the caller's thread, ``check`` before each try of
-    a file.
+    file is left as it is. What a server does not check itself is compared by its ETag, or read back.
+    ``watch`` is called about once a second, in the caller's thread, ``check`` before each try of a file.
 
     Raises UploadFailed at the end with every key that failed; the others are done. It stops early when the
     credentials or the bucket are refused, and after too many failures.
@@ -141,6 +142,7 @@ def upload(
     items = _items(rows)
     taking = threading.Lock()
     gates = Gates(threading.Semaphore(READERS), threading.Semaphore(MULTIPART_CONCURRENCY))
+    checked = rows.num_rows == 0 or is_checked(connection, target.sibling(".releases"))
 
     def work() -> None:
         while not progress.stopped:
@@ -150,7 +152,14 @@ def upload(
                 return
             try:
                 etag, outcome = _bring(
-                    connection, target, places[item.origin], item, options=options, gates=gates, check=check
+                    connection,
+                    target,
+                    places[item.origin],
+                    item,
+                    options=options,
+                    gates=gates,
+                    check=check,
+                    checked=checked,
                 )
             except Exception as error:  # noqa: BLE001 one key's failure must not stop the others
                 progress.failed(item, error)
@@ -158,7 +167,7 @@ def upload(
                 progress.succeeded(item, etag, outcome)
 
     with (
-        _places(connection, source, origins, rows) as places,
+        _places(connection, target, source, origins, rows) as places,
         ThreadPoolExecutor(max_concurrency, thread_name_prefix="s3-sync") as pool,
     ):
         try:
@@ -178,11 +187,15 @@ def upload(
 
 @contextmanager
 def _places(
-    connection: S3Connection, source: Path | None, named: Mapping[str, Origin] | None, rows: pa.Table
+    connection: S3Connection,
+    target: S3Target,
+    source: Path | None,
+    named: Mapping[str, Origin] | None,
+    rows: pa.Table,
 ) -> Iterator[dict[str | None, Place]]:
     """Give the places that files lie in, by the name of their origin; without origins it is one."""
     if named is not None:
-        with origins.opened(named, connection, rows) as places:
+        with origins.opened(named, connection, target, rows) as places:
             yield places
     elif source is not None:
         with objects.root(source) as root:
@@ -207,14 +220,18 @@ def _bring(
     options: ObjectOptions,
     gates: Gates,
     check: Callable[[], None],
+    checked: bool,
 ) -> tuple[str | None, Outcome]:
     """Bring one object up to date from where its bytes lie; return its ETag and what was done."""
 
     def put(content: bytes | Iterator[bytes], **how: Any) -> str | None:
         check()
         attributes, tags = options.attributes(item.key), dict(options.tags) or None
-        done = obstore.put(connection.store, target.key(item.key), content, attributes=attributes, tags=tags, **how)
-        return done["e_tag"]
+        key = target.key(item.key)
+        etag = obstore.put(connection.store, key, content, attributes=attributes, tags=tags, **how)["e_tag"]
+        if not checked:
+            vouch(connection, key, etag, item.sha256, content if isinstance(content, bytes) else None)
+        return etag
 
     def copy(source: S3Source) -> str:
         check()

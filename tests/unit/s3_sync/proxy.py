@@ -31,7 +31,7 @@ from local.seaweed import REGION
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from local.seaweed import S3Server
 
@@ -109,7 +109,8 @@ def can_meet(fault: str, operation: str) -> bool:
 class Proxy:
     """A running proxy. ``choose(operation, number)`` names the fault of an operation's request, counted from 0.
 
-    ``seen`` counts the requests of each operation, ``spoilt`` the faults that were met.
+    ``seen`` counts the requests of each operation, ``spoilt`` the faults that were met. ``canned`` has answers that the
+    proxy gives to operations by itself.
     """
 
     endpoint: str
@@ -117,6 +118,7 @@ class Proxy:
     choose: Choose = lambda _operation, _number: None
     page_size: int | None = None
     opaque_etags: bool = False
+    canned: Mapping[str, Answer] = field(default_factory=dict)
     seed: int = 0
     seen: Counter[str] = field(default_factory=Counter)
     spoilt: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -192,7 +194,7 @@ class Request:
             return "CopyObject"
         last = key.rpartition("/")[2]
         role = {"lease.json": " lease.json", "latest.json": " latest.json"}.get(last, "")
-        return name + (" probe" if last == ".probe" else role)
+        return name + (" probe" if "/.probe-" in key else role)
 
     def with_headers(self, **changed: str) -> Request:
         """Return the request with other values of headers, whose names are written with ``_`` for ``-``."""
@@ -246,6 +248,8 @@ class _Handler(BaseHTTPRequestHandler):
         proxy, operation = self.server.proxy, request.operation
         fault, drawn = proxy.fault(operation)
         match fault:
+            case None if operation in proxy.canned:
+                self.say(proxy.canned[operation])
             case None:
                 self.say(self.forward(request))
             case "500 InternalError" | "503 SlowDown" | "200 with an error":

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from s3_sync import lease, listing, objects
+from s3_sync.capabilities import Writes
 from s3_sync.connection import S3Connection
 from s3_sync.errors import LeaseHeld, LeaseLost, UploadFailed
 from s3_sync.lease import hold
@@ -20,6 +21,7 @@ from s3_sync.sync import sync
 from s3_sync.target import S3Target
 
 ROOT = Path(__file__).parents[3]
+BOTH = Writes(creates=True, replaces="quoted")
 
 
 def put(folder: Path, files: dict[str, str]) -> Path:
@@ -56,7 +58,7 @@ def test_the_next_run_of_a_deployment_takes_it_from_the_one_before(connection: S
         with pytest.raises(LeaseLost, match="run two took it"):
             overtaken()
     with pytest.raises(LeaseHeld, match="run two"):
-        lease._Lease(connection, target, lease.Claim("b/1", "another")).take()
+        lease._Lease(connection, target, lease.Claim("b/1", "another"), BOTH).take()
 
 
 def test_whoever_fails_gives_it_back(connection: S3Connection, target: S3Target) -> None:
@@ -107,7 +109,7 @@ def test_a_lease_that_ran_out_is_anothers_and_its_old_holder_stops(
     with pytest.raises(LeaseLost):
         overslept()
     with pytest.raises(LeaseHeld, match="two"):
-        lease._Lease(connection, target, lease.Claim("a", "one")).take()
+        lease._Lease(connection, target, lease.Claim("a", "one"), BOTH).take()
 
 
 def test_a_lease_is_renewed_while_it_is_held_and_its_loss_is_noticed(

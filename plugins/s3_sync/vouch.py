@@ -1,0 +1,45 @@
+"""That what was uploaded is what lies there, for a server that does not compare it with its checksum itself."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from s3_sync.asking import Damaged
+from s3_sync.capabilities import Probe, checks_bytes
+
+if TYPE_CHECKING:
+    from s3_sync.connection import S3Connection
+    from s3_sync.target import S3Target
+
+CHUNK = 1 << 20
+
+
+def is_checked(connection: S3Connection, beside: S3Target) -> bool:
+    """Whether the server itself refuses what was damaged on its way; False where that cannot be found out.
+
+    Asking needs leave to write and delete under ``beside``.
+    """
+    try:
+        return checks_bytes(Probe.of(connection, beside))
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 403:
+            raise
+        return False
+
+
+def vouch(connection: S3Connection, key: str, etag: str | None, sha256: bytes, content: bytes | None = None) -> None:
+    """Check that the object ``key`` (of the bucket), whose upload returned ``etag``, has this SHA-256.
+
+    An ETag that is the MD5 of the ``content`` that was sent says so already; otherwise the object is read back. Raises
+    Damaged.
+    """
+    if content is not None and (etag or "").strip('"') == hashlib.md5(content, usedforsecurity=False).hexdigest():
+        return
+    found = hashlib.sha256()
+    for block in connection.client.get_object(Bucket=connection.bucket, Key=key)["Body"].iter_chunks(CHUNK):
+        found.update(block)
+    if found.digest() != sha256:
+        raise Damaged("what lies there is not what was sent")
