@@ -247,6 +247,11 @@ class Dataset(Declared):
     image_size: tuple[PositiveInt, PositiveInt] = Field(
         (112, 112), description="Width and height in pixels.", strict=False
     )
+    max_file_size: Annotated[int, Field(ge=1, le=1 << 30)] = Field(
+        64_000_000,
+        description="Largest file in bytes that is read into memory, at most 1 GiB. Of a larger one the header is "
+        "judged; if it is kept, it is hashed and copied by blocks.",
+    )
     shards: Annotated[int, Field(ge=1, le=512)] = Field(16, description="Copy tasks to fan out to.")
     max_delete_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="Largest part of the destination that a run may delete."

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import erase, files, parts, preflight, release, sharded, suppressed, tables, unchanged
+from include.faceset import erase, files, large, parts, preflight, release, sharded, suppressed, tables, unchanged
 from include.faceset.attempt import Attempt, attempt
 from include.faceset.ledger import LEDGER, Outcome, kept, rejected
 from include.faceset.run import Run
@@ -31,7 +31,7 @@ class FilterError(RuntimeError):
 
 @dataclass(frozen=True)
 class Filtered:
-    """Counts of the filter; `shards` are those with something to copy, `size` is the sum of their images in bytes."""
+    """Counts of the filter; `shards` are those with something to copy, `size` is what may be kept of them in bytes."""
 
     shards: list[int]
     identities: int
@@ -104,7 +104,7 @@ def _filter_shard(mine: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[by
         images=enough.num_rows,
         identities_out=pc.count_distinct(few["identity"]).as_py(),
         images_out=few.num_rows,
-        size=pc.sum(enough["size"]).as_py() or 0,
+        size=large.expected_size(run, enough),
     )
     return counts, list(unchanged.disputes(enough, release.known_files(run, shard)))
 
@@ -150,7 +150,7 @@ def _select_release(mine: Attempt) -> Filtered:
         counts.update(
             identities=pc.count_distinct(rows["identity"]).as_py(),
             images=rows.num_rows,
-            size=pc.sum(rows["size"]).as_py() or 0,
+            size=sum(rows["size"].to_pylist()),
         )
     selected = Filtered(
         shards, counts["identities"], counts["images"], identities_out=0, images_out=0, size=counts["size"]

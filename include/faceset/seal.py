@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from include.faceset import merge, parts, release, removed, sharded, tables, turns
 from include.faceset.attempt import Attempt, attempt
-from include.faceset.ledger import LEDGER, Outcome, balance, count_rows, kept
+from include.faceset.ledger import LEDGER, RULES, Outcome, balance, count_rows, kept
 from include.faceset.names import shown
 from include.faceset.release import Release
 from include.faceset.run import Run
@@ -88,6 +88,7 @@ def _seal(mine: Attempt) -> Release:
         sealed_at=release.moment(run),
         parts=parts.digests(run),
         formerly=release.formerly(run, digest.release_id),
+        rules=RULES,
     )
     release.write(sealed, building, within=mine.folder)
     release.move_in(mine, building, sealed.release_id)
