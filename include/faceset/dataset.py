@@ -31,6 +31,7 @@ S3_ROOT = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([^/\s]+/)+$"
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*[^\x00-\x1f/]$")]
 
 PARTITION = "{partition}"
+DEFAULT_QUEUE = "default"
 PRESETS = frozenset({"@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly"})
 
 _REMEDIES = {
@@ -66,7 +67,7 @@ class Export(Declared):
         description="Folder, absolute or relative to local_source, or s3://bucket/prefix/. Default: the export's name. "
         "With {partition} in it, as in faces_only/{partition}, the export arrives in dated parts, one folder each.",
     )
-    aws_conn_id: str | None = Field(
+    aws_conn_id: Annotated[str, Field(min_length=1)] | None = Field(
         None, description="Airflow connection of an export in S3. Default: the dataset's, which is the destination's."
     )
     required: bool = Field(
@@ -215,9 +216,10 @@ class Dataset(Declared):
     )
     keep_releases: PositiveInt = Field(10, description="Releases to keep, to look at and to roll back to.")
     queue: Annotated[str, Field(min_length=1)] = Field(
-        "default",
+        DEFAULT_QUEUE,
         description="Celery queue of the dataset's tasks: its workers (airflow celery worker --queues …) all see the "
-        "exports and the output. Other executors take no notice.",
+        "exports and the output. `default`: the queue that this Airflow calls its default. Other executors take no "
+        "notice.",
     )
     local_source: AbsolutePath | None = Field(
         None, description="Folder that holds the exports; an absolute path. Not needed where all of them lie in S3."
@@ -236,7 +238,11 @@ class Dataset(Declared):
         pattern=DESTINATION,
         description="s3://bucket/prefix/ that the training host downloads; ends with a slash.",
     )
-    aws_conn_id: str = Field("aws_default", description="Airflow connection for the destination.")
+    aws_conn_id: Annotated[str, Field(min_length=1)] = Field(
+        "aws_default",
+        description="Airflow connection for the destination. One that is named has to be there; without aws_default, "
+        "boto3's own settings count (AWS_… variables, a profile, an instance's role).",
+    )
     exports: list[Annotated[FlatExport | ImageFolderExport, Field(discriminator="layout")]] = Field(min_length=1)
     min_images: PositiveInt = Field(2, description="Fewest distinct images that an identity needs, over all exports.")
     image_size: tuple[PositiveInt, PositiveInt] = Field(

@@ -18,6 +18,7 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
 from s3_sync.errors import DestinationNotReady, cause
+from s3_sync.named import check_connection, how_to_add
 from s3_sync.options import check_encryption
 
 if TYPE_CHECKING:
@@ -67,10 +68,11 @@ def connect(
     Requests are path-style unless the connection's ``config_kwargs`` ask for
     ``{"s3": {"addressing_style": "virtual"}}``: a bucket name with dots matches no TLS wildcard certificate.
 
-    Raises DestinationNotReady without credentials, or for an endpoint without TLS that is not on this machine;
-    InvalidOption for an impossible encryption.
+    Raises DestinationNotReady without the connection (only ``aws_default`` may be absent) or without credentials, or
+    for an endpoint without TLS that is not on this machine; InvalidOption for an impossible encryption.
     """
     check_encryption(encryption, kms_key_id)
+    check_connection(aws_conn_id)
     hook = S3Hook(aws_conn_id=aws_conn_id, region_name=region_name, verify=verify)
 
     def new_client(config: Any) -> Any:
@@ -82,7 +84,8 @@ def connect(
     except (BotoCoreError, ValueError) as error:
         raise DestinationNotReady(
             f"connection {aws_conn_id!r} gives no usable S3 client or credentials ({cause(error)}). Set its login"
-            " and password, its role or its profile, or the standard AWS_* variables"
+            " and password, its role or its profile, or the standard AWS_* variables; where it is not there at all:"
+            f" {how_to_add(aws_conn_id)}"
         ) from error
     endpoint: str = client.meta.endpoint_url
     _refuse_plain_http(endpoint, allowed=bool(hook.service_config.get("allow_http")))
