@@ -84,7 +84,7 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 
 | red | usually | do |
 | --- | --- | --- |
-| preflight | an export is not mounted, the disk is full, connection, bucket or credentials are wrong | what the message says |
+| preflight | an export is not mounted, the disk is full, bucket or credentials are wrong | what the message says |
 | preflight (queued, not red) | no worker serves the `queue` of the dataset file | `airflow celery worker --queues …` |
 | any | its worker lacks the shared volume (it says which) | mount it there, or take it off the queue; clear the task |
 | scan | a folder cannot be read | give Airflow's user access, clear the task |
@@ -549,7 +549,7 @@ def schedule_of(dataset: Dataset) -> Any:
 
 def make_dag(dataset: Dataset) -> DAG:
     """The DAG of one dataset."""
-    defaults, schemas = run_params.defaults(dataset), run_params.schemas()
+    defaults, schemas = run_params.defaults(dataset), run_params.schemas(dataset)
     with DAG(
         dag_id=dataset.name,
         description=dataset.description,

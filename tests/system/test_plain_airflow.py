@@ -200,7 +200,10 @@ def test_a_run_needs_nothing_prepared_but_the_connection(
         "extra": json.dumps({"endpoint_url": server.endpoint, "region_name": seaweed.REGION}),
     }
     plain.call("POST", "/connections", json=connection)
-    run_id = plain.run("reidnet_v3", asked | destination)
+    for wrong in ({"min_images": 2.5}, {"min_images": "2"}, {"output": None}, {"partition": "2026-05-01"}):
+        answer = plain.api.post("/dags/reidnet_v3/dagRuns", json={"conf": asked | wrong, "logical_date": None})
+        assert (answer.status_code, "Invalid input for param" in answer.text) == (400, True), wrong
+    run_id = plain.run("reidnet_v3", asked | destination | {"min_images": 2.0})
     assert plain.state("reidnet_v3", run_id) == "success", plain.tasks("reidnet_v3", run_id)
     assert set(plain.tasks("reidnet_v3", run_id).values()) == {"success"}
     s3 = client(server, server.admin)
