@@ -6,6 +6,7 @@ what a dataset is, in its YAML file.
 
 import logging
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -34,13 +35,17 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
 )
 
+ROOT = Path(__file__).parent.parent
+# Airflow puts its folder of DAGs on the path, and that of plugins if it is this project's, but not `include`.
+sys.path[:0] = [folder for folder in (str(ROOT), str(ROOT / "plugins")) if folder not in sys.path]
+
 from include.faceset import params as run_params
-from include.faceset.dataset import Dataset, DatasetError, find, load
+from include.faceset.dataset import DEFAULT_QUEUE, Dataset, DatasetError, find, load
 from include.faceset.run import Run
 from s3_sync.approval import ApproveDeletionsOperator
 from s3_sync.operators import S3SyncOperator, holder_of
 
-FOLDER = Path(__file__).parent.parent / "include" / "datasets"
+FOLDER = ROOT / "include" / "datasets"
 
 log = logging.getLogger(__name__)
 
@@ -48,23 +53,18 @@ TURN = timedelta(seconds=5)
 """How long a task is put off while another run works on the same output."""
 
 DISK: dict[str, Any] = {
-    "pool": "disk",
     # An error is final: the same files give it again. A try whose worker was lost left none, and is tried again.
     "retries": 2,
     "retry_policy": ExceptionRetryPolicy(rules=[], default=RetryAction.FAIL),
     "retry_delay": timedelta(seconds=5),
 }
 NETWORK: dict[str, Any] = {
-    "pool": "s3",
     "retry_policy": None,
     "retries": 3,
     "retry_delay": timedelta(seconds=10),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=5),
 }
-FROM_S3 = {**NETWORK, "pool": "disk"}
-"""A task that works on files, some of which it reads from S3."""
-
 RUNBOOK = """
 ### {name}
 {description}
@@ -86,6 +86,7 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | red | usually | do |
 | --- | --- | --- |
 | preflight | an export is not mounted, the disk is full, bucket or credentials are wrong | what the message says |
+| preflight (queued, not red) | no worker serves the `queue` of the dataset file | `airflow celery worker --queues …` |
 | any | its worker lacks the shared volume (it says which) | mount it there, or take it off the queue; clear the task |
 | scan | a folder cannot be read | give Airflow's user access, clear the task |
 | filter_manifest | no identity has enough images | check the exports' declared layouts and `min_images` |
@@ -231,6 +232,22 @@ def check_exports(run: Run) -> None:
         raise AirflowFailException(f"on {platform.node()}: {error}") from error
 
 
+def check_destination_is_its_own(run: Run) -> None:
+    """Fail if the run's destination, or the one that its dataset's asset is named after, is another dataset's too.
+
+    Each sync would delete what the other has brought, and of two assets at one place Airflow lets only one be updated.
+    """
+    places = {run.dataset.destination, run.params.destination}
+    for name, other in DATASETS.items():
+        shared = [one for one in places if one.startswith(other.destination) or other.destination.startswith(one)]
+        if name != run.dataset.name and shared:
+            msg = (
+                f"destination: {shared[0]} and {other.destination} of the dataset {name!r} lie in one another; give "
+                "each dataset a destination of its own"
+            )
+            raise AirflowFailException(msg)
+
+
 def wait_for_turn(run: Run, *, anew: bool = False) -> None:
     """Put the task off while another run works on the same output (a backfill starts several runs at once)."""
     from include.faceset import owner
@@ -361,6 +378,7 @@ def preflight() -> dict[str, Any]:
     from s3_sync.target import S3Target
 
     run = declared_run()
+    check_destination_is_its_own(run)
     try:
         check(run)
         target = S3Target.parse(run.params.destination)
@@ -595,7 +613,7 @@ def schedule_of(dataset: Dataset) -> Any:
 
 def make_dag(dataset: Dataset) -> DAG:
     """The DAG of one dataset."""
-    defaults, schemas = run_params.defaults(dataset), run_params.schemas()
+    defaults, schemas = run_params.defaults(dataset), run_params.schemas(dataset)
     with DAG(
         dag_id=dataset.name,
         description=dataset.description,
@@ -604,7 +622,8 @@ def make_dag(dataset: Dataset) -> DAG:
         start_date=datetime(2020, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
-        default_args={"queue": dataset.queue},
+        # No pool is named, so none can be missing: `default_pool` is there in every Airflow, and cannot be deleted.
+        default_args={} if dataset.queue == DEFAULT_QUEUE else {"queue": dataset.queue},
         params={name: Param(value, **schemas[name]) for name, value in defaults.items()},
         tags=["faces", "training-set"],
     ) as dag:
@@ -635,7 +654,7 @@ def make_dag(dataset: Dataset) -> DAG:
             doc_md="Bring the destination into exactly the state of the release.",
             **publishing,
         )
-        reading = FROM_S3 if any(export.in_s3 for export in dataset.exports) else DISK
+        reading = NETWORK if any(export.in_s3 for export in dataset.exports) else DISK
         scanned = scan.override(**reading).expand(export=[export.name for export in dataset.exports])
         filtered = filter_manifest()
         copied = copy_shard.override(**reading).expand(shard=filtered)

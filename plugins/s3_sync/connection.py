@@ -14,7 +14,7 @@ from botocore.exceptions import NoCredentialsError
 
 from s3_sync import store
 from s3_sync.credentials import S3Credentials, explained
-from s3_sync.errors import DestinationNotReady
+from s3_sync.named import DEFAULT, check_connection
 from s3_sync.options import check_encryption
 from s3_sync.resolved import SIGNATURE, Resolved, resolve
 from s3_sync.store import CONNECT_TIMEOUT_S, MAX_ATTEMPTS, REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S, Patience
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["REQUEST_TIMEOUT_S", "RETRY_TIMEOUT_S", "S3Connection", "connect"]
 
 log = logging.getLogger(__name__)
-
-DEFAULT = "aws_default"
 
 
 @dataclass(frozen=True)
@@ -82,18 +80,14 @@ def connect(
     ``{"s3": {"addressing_style": "virtual"}}``: a bucket name with dots matches no TLS wildcard certificate.
     ``{"service_config": {"s3": {"request_payer": true}}}`` in its extra pays for requests to a bucket that asks for it.
 
-    Raises DestinationNotReady without such a connection, without credentials, for an endpoint without TLS that is not
-    on this machine, and for what only one of the clients can do; InvalidTarget for what is no plain bucket;
-    InvalidOption for an impossible encryption.
+    Raises DestinationNotReady without the connection (only ``aws_default`` may be absent), without credentials, for an
+    endpoint without TLS that is not on this machine, and for what only one of the clients can do; InvalidTarget for
+    what is no plain bucket; InvalidOption for an impossible encryption.
     """
     check_bucket(bucket)
     check_encryption(encryption, kms_key_id)
+    check_connection(aws_conn_id)
     hook = _Hook(aws_conn_id=aws_conn_id, region_name=region_name, verify=verify)
-    if not hook.conn_config and aws_conn_id not in {None, "", DEFAULT}:
-        raise DestinationNotReady(
-            f"there is no connection {aws_conn_id!r}, and what boto3 finds by itself may be somebody else's: add it"
-            " (Airflow's Admin → Connections, or AIRFLOW_CONN_…), or correct its name"
-        )
     owner = f"connection {aws_conn_id!r}"
     asked = hook.service_config
     request_payer = bool(asked.get("request_payer"))
