@@ -108,9 +108,14 @@ class S3Credentials:
             if not isinstance(self._found, RefreshableCredentials):
                 raise self.not_ready("are refused by S3, because their session has ended")
             before = self._current()
+            # botocore would hand out again what it takes for good; S3 does not.
+            cache = getattr(getattr(self._found._refresh_using, "__self__", None), "_cache", None)  # noqa: SLF001
+            if isinstance(cache, dict):
+                cache.clear()
             self._renew("are refused by S3, and cannot be renewed")
             if before == self._current():
                 raise self.not_ready("are refused by S3, and renewing them gives the same ones again")
+            self._renewed_at = time.monotonic()
 
     def watch(self, client: Any) -> None:
         """Let a boto3 client send what S3 refused because of its token once more, with renewed credentials."""
@@ -118,7 +123,7 @@ class S3Credentials:
 
     def not_ready(self, what: str, error: BaseException | None = None) -> CredentialsNotReady:
         """Return the error that says ``what`` is wrong with them, why, and what to do."""
-        why = f" ({cause(error)})" if error else ""
+        why = f" ({_told(error)})" if error else ""
         return CredentialsNotReady(
             f"the credentials of {self._owner} {what}{why}: {remedy(self.method, error, self._profile)}"
         )
@@ -153,13 +158,20 @@ class S3Credentials:
             raise CredentialsNotReady(self._failure)
         found = self._found
         try:
-            with found._refresh_lock:  # noqa: SLF001 botocore has no public way to renew before it is time
-                found._protected_refresh(is_mandatory=True)  # noqa: SLF001
-        except Exception as error:
-            failure = self.not_ready(what, error)
-            self._failure, self._failed_at = str(failure), time.monotonic()
-            raise failure from error
-        self._good_for_s, self._renewed_at = self._left_s(), time.monotonic()
+            # botocore has no public way to renew before it is time, and logs the traceback of what fails, with what a
+            # service answered: that may hold half a session.
+            with found._refresh_lock:  # noqa: SLF001
+                found._set_from_data(found._refresh_using())  # noqa: SLF001
+                found._publish_refresh()  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001 whatever a service of sessions, or what asks it, fails with
+            raise self._failed(self.not_ready(what, error)) from None
+        if (left_s := self._left_s()) <= 0:
+            raise self._failed(self.not_ready("are renewed, but the new ones have ended already"))
+        self._good_for_s = left_s
+
+    def _failed(self, failure: CredentialsNotReady) -> CredentialsNotReady:
+        self._failure, self._failed_at = str(failure), time.monotonic()
+        return failure
 
     def _once_more(self, response: Any, request_dict: dict[str, Any], operation: Any, **_: Any) -> int | None:
         """Answer botocore's question whether to send a request again: 0 for "now"."""
@@ -200,8 +212,13 @@ def explained(owner: str) -> Iterator[None]:
         yield
     except (BotoCoreError, ClientError, ValueError) as error:
         raise CredentialsNotReady(
-            f"{owner} gives no usable S3 client or credentials ({cause(error)}): {remedy('', error, None)}"
-        ) from error
+            f"{owner} gives no usable S3 client or credentials ({_told(error)}): {remedy('', error, None)}"
+        ) from None
+
+
+def _told(error: BaseException) -> str:
+    """Return what ``error`` says, without the answer of a service of sessions that botocore quotes."""
+    return re.sub(r"(container metadata|EC2 Instance Metadata)\b.*", r"\1", cause(error))
 
 
 def remedy(method: str, error: BaseException | None, profile: str | None) -> str:
@@ -212,6 +229,7 @@ def remedy(method: str, error: BaseException | None, profile: str | None) -> str
         error: why they cannot be had.
         profile: the profile that the session uses.
     """
+    method = getattr(error, "kwargs", {}).get("provider", method)
     named = f" --profile {profile}" if profile and profile != "default" else ""
     if isinstance(error, SSOError | TokenRetrievalError) or method == "sso":
         return f"log in again where the workers run: aws sso login{named}"
