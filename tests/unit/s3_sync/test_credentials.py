@@ -13,10 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from botocore.credentials import RefreshableCredentials
+from obstore.exceptions import GenericError
 
 from local.seaweed import S3Server
 from s3_sync import erase, lease, listing, publish, record, versions
 from s3_sync import objects as expected_objects
+from s3_sync.asking import ask
 from s3_sync.connection import S3Connection, connect
 from s3_sync.credentials import S3Credentials
 from s3_sync.delete import delete
@@ -329,6 +331,33 @@ def test_the_lease_is_tried_again_while_there_are_no_credentials(
         check()
 
 
+def renewable(renew: Callable[[], dict[str, str]], method: str = "iam-role") -> S3Credentials:
+    return S3Credentials(RefreshableCredentials.create_from_metadata(renew(), renew, method), "connection 'a'")
+
+
+def session_until(ends: float, token: str) -> dict[str, str]:
+    told = datetime.fromtimestamp(ends, UTC).isoformat()
+    return {"access_key": "a", "secret_key": "b", "token": token, "expiry_time": told}
+
+
+def test_what_was_refused_late_is_sent_again_and_once() -> None:
+    given = iter(["first", "second", "third"])
+    credentials = renewable(lambda: session_until(time.time() + 3600, next(given)))
+    used = []
+
+    def refused(times: int) -> str:
+        used.append(credentials()["token"])
+        if len(used) <= times:
+            raise GenericError("<Code>ExpiredToken</Code>")
+        return "done"
+
+    assert ask("x", lambda: refused(1), within_s=0, credentials=credentials) == "done"
+    assert used == ["first", "second"]
+    used.clear()
+    with pytest.raises(CredentialsNotReady, match="are refused by S3, renewed as they are"):
+        ask("x", lambda: refused(2), within_s=0, credentials=credentials)
+
+
 def test_obstore_is_told_when_they_end(
     endpoint: Proxy, giver: Sessions, target: S3Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,11 +384,9 @@ def test_a_service_that_gives_the_same_session_until_it_ends_is_asked_seldom() -
 
     def same() -> dict[str, str]:
         asked.append(time.time())
-        told = datetime.fromtimestamp(ends, UTC).isoformat()
-        return {"access_key": "a", "secret_key": "b", "token": "c", "expiry_time": told}
+        return session_until(ends, "c")
 
-    found = RefreshableCredentials.create_from_metadata(same(), same, "container-role")
-    credentials = S3Credentials(found, "connection 'a'")
+    credentials = renewable(same)
     while time.time() < ends - 0.01:
         assert credentials()["token"] == "c"  # noqa: S105
     assert 2 <= len(asked) <= 8
@@ -369,14 +396,14 @@ def test_a_service_that_gives_the_same_session_until_it_ends_is_asked_seldom() -
 
 
 def test_a_renewal_that_fails_is_no_hindrance_while_they_are_good(caplog: pytest.LogCaptureFixture) -> None:
-    def never() -> dict[str, str]:
-        raise ConnectionError("nobody there")
+    given = [session_until(time.time() + 30.5, "c")]
 
-    told = (datetime.now(UTC) + timedelta(seconds=30)).isoformat()
-    first = {"access_key": "a", "secret_key": "b", "token": "c", "expiry_time": told}
-    credentials = S3Credentials(
-        RefreshableCredentials.create_from_metadata(first, never, "iam-role"), "connection 'a'", profile=None
-    )
+    def once() -> dict[str, str]:
+        if not given:
+            raise ConnectionError("nobody there")
+        return given.pop()
+
+    credentials = renewable(once)
     credentials._good_for_s = 3600.0  # as if most of the time had passed
     assert credentials()["token"] == "c"  # noqa: S105
     assert "They are good for another 30 s" in caplog.text
