@@ -47,6 +47,7 @@ REFUSED = {
 # What obstore says of a provider that raises.
 OF_THE_PROVIDER = "External AWS credential provider"
 RENEWED = "s3_sync.renewed"
+BAD_REQUEST = 400
 
 
 class S3Credentials:
@@ -102,11 +103,16 @@ class S3Credentials:
 
     def renew(self) -> None:
         """Get new ones in the place of those that S3 has just refused. Raises CredentialsNotReady."""
+        if not isinstance(self._found, RefreshableCredentials):
+            raise self.not_ready("are refused by S3, because their session has ended")
+        if not self._renew_refused():
+            raise self.not_ready("are refused by S3, and renewing them gives the same ones again")
+
+    def _renew_refused(self) -> bool:
+        """Renew what can be renewed; return whether they are others than before, or somebody has just done it."""
         with self._renewing:
             if time.monotonic() - self._renewed_at < AT_ONCE_S:
-                return
-            if not isinstance(self._found, RefreshableCredentials):
-                raise self.not_ready("are refused by S3, because their session has ended")
+                return True
             before = self._current()
             # botocore would hand out again what it takes for good; S3 does not.
             cache = getattr(getattr(self._found._refresh_using, "__self__", None), "_cache", None)  # noqa: SLF001
@@ -114,8 +120,9 @@ class S3Credentials:
                 cache.clear()
             self._renew("are refused by S3, and cannot be renewed")
             if before == self._current():
-                raise self.not_ready("are refused by S3, and renewing them gives the same ones again")
+                return False
             self._renewed_at = time.monotonic()
+            return True
 
     def watch(self, client: Any) -> None:
         """Let a boto3 client send what S3 refused because of its token once more, with renewed credentials."""
@@ -178,21 +185,22 @@ class S3Credentials:
         if response is None:
             return None
         said, metadata = response[1].get("Error", {}), response[1].get("ResponseMetadata", {})
-        told = said.get("Code") in REFUSED
-        # The answer to a HEAD has no body that would tell why.
-        maybe = operation.name.startswith("Head") and metadata.get("HTTPStatusCode") == 400 and self._ends()
-        if not (told or maybe):
-            return None
-        if request_dict["context"].get(RENEWED):
-            if told:
+        context = request_dict["context"]
+        if said.get("Code") in REFUSED:
+            if context.get(RENEWED):
                 raise self.not_ready(f"are refused by S3, renewed as they are: {said.get('Code')}")
+            self.renew()
+        # The answer to a HEAD has no body that would tell why.
+        elif not (
+            metadata.get("HTTPStatusCode") == BAD_REQUEST
+            and operation.name.startswith("Head")
+            and isinstance(self._found, RefreshableCredentials)
+            and not context.get(RENEWED)
+            and self._renew_refused()
+        ):
             return None
-        self.renew()
-        request_dict["context"][RENEWED] = True
+        context[RENEWED] = True
         return 0
-
-    def _ends(self) -> bool:
-        return isinstance(self._found, RefreshableCredentials)
 
 
 def is_refused(error: BaseException) -> bool:
@@ -206,13 +214,13 @@ def is_refused(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained(owner: str) -> Iterator[None]:
+def explained(owner: str, profile: str | None) -> Iterator[None]:
     """Say in words, while a session is made, why credentials cannot be had. Raises CredentialsNotReady."""
     try:
         yield
     except (BotoCoreError, ClientError, ValueError) as error:
         raise CredentialsNotReady(
-            f"{owner} gives no usable S3 client or credentials ({_told(error)}): {remedy('', error, None)}"
+            f"{owner} gives no usable S3 client or credentials ({_told(error)}): {remedy('', error, profile)}"
         ) from None
 
 

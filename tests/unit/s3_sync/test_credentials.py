@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import ClientError
 from obstore.exceptions import GenericError
 
 from local.seaweed import S3Server
@@ -356,6 +357,21 @@ def test_what_was_refused_late_is_sent_again_and_once() -> None:
     used.clear()
     with pytest.raises(CredentialsNotReady, match="are refused by S3, renewed as they are"):
         ask("x", lambda: refused(2), within_s=0, credentials=credentials)
+
+
+def test_a_bad_head_is_not_blamed_on_a_session_that_cannot_be_another(
+    endpoint: Proxy, giver: Sessions, target: S3Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_container(monkeypatch, endpoint, giver, tmp_path)
+    connection = connect(target.bucket)
+    only = connection.credentials()
+    ends = giver.given[only["token"] or ""]
+    monkeypatch.setattr(giver, "new", lambda: as_before | {"Expiration": datetime.fromtimestamp(ends, UTC).isoformat()})
+    as_before = {"AccessKeyId": only["access_key_id"], "SecretAccessKey": only["secret_access_key"]}
+    as_before |= {"Token": only["token"] or ""}
+    endpoint.instead = lambda _: Answer(400, "Bad Request", (), b"")
+    with pytest.raises(ClientError, match="400"):
+        connection.client.head_object(Bucket=target.bucket, Key="x")
 
 
 def test_obstore_is_told_when_they_end(
