@@ -92,10 +92,11 @@ def connect(
     asked = hook.service_config
     request_payer = bool(asked.get("request_payer"))
     making = threading.Lock()
-    with explained(owner):
+    profile = hook.conn_config.profile_name
+    with explained(owner, profile):
         if (found := hook.session.get_credentials()) is None:
             raise NoCredentialsError
-        credentials = S3Credentials(found, owner, profile=hook.session.profile_name)
+        credentials = S3Credentials(found, owner, profile=profile or hook.session.profile_name)
         hook.session._session._credentials = credentials  # noqa: SLF001 as Airflow itself sets a role's
 
         def new_client(config: Any) -> Any:

@@ -93,7 +93,7 @@ def list_prefix(connection: S3Connection, target: S3Target, bounds: Sequence[str
     except (InvalidPathError, _Doubtful):
         return list_raw(connection, target, bounds)
     except (BaseError, OSError) as error:
-        if (may_help(error) or is_refused(error)) and time.monotonic() - begun < WITHIN_S:
+        if is_refused(error) or (may_help(error) and time.monotonic() - begun < WITHIN_S):
             log.info("listing again, page by page: %s", cause(error))
             return list_raw(connection, target, bounds)
         raise _not_listed(connection, target, error) from error

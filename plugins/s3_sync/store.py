@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from obstore.store import S3Store
 
@@ -33,8 +34,8 @@ RETRY_TIMEOUT_S = 180
 
 # No value of these says "none".
 ENCRYPTION_VARIABLES = ("AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_")
-NOWHERE = "http://127.0.0.1:9"
-EVERYWHERE = "*,0.0.0.0/0,::/0"
+# Nobody can listen there.
+NOWHERE = "http://127.0.0.1:0"
 
 _alone = threading.Lock()
 
@@ -99,9 +100,10 @@ def _client_options(resolved: Resolved, patience: Patience) -> ClientConfig:
     if resolved.proxy:
         options["proxy_url"] = resolved.proxy
     else:
-        # To name a proxy, and then to leave it out everywhere, is the only way to say "none".
-        options |= {"proxy_url": NOWHERE, "proxy_excludes": EVERYWHERE}
-    # Else those of the system are trusted too, as the environment finds them. (obstore does not list this option.)
+        # The only way to say "none", and to go nowhere else when a server answers with a redirection, which obstore
+        # would follow (boto3 does not).
+        options |= {"proxy_url": NOWHERE, "proxy_excludes": urlsplit(resolved.endpoint).hostname or ""}
+    # Else those of the system are trusted too, as the environment finds them. (Its types do not know the option.)
     options["disable_system_certificates"] = True  # type: ignore[typeddict-unknown-key]
     if resolved.certificates:
         options["root_certificate"] = resolved.certificates

@@ -280,6 +280,8 @@ class _Handler(BaseHTTPRequestHandler):
     def forward(self, request: Request) -> Answer:
         """Send the request to the server as it came, but for smaller pages and opaque ETags."""
         proxy = self.server.proxy
+        if request.header("x-amz-security-token"):
+            request = self.signed(request)
         if proxy.page_size and request.operation in LISTS:
             request = self.signed(paged(request, proxy.page_size))
         if proxy.opaque_etags:
@@ -333,7 +335,9 @@ class _Handler(BaseHTTPRequestHandler):
             return request
         user = self.server.proxy.server.user
         assert user.access_key in (request.header("authorization") or ""), "another identity's request was changed"
-        unsigned = {key: value for key, value in request.headers if key.lower() not in {"authorization", "x-amz-date"}}
+        # The real server knows its user and no session.
+        left = {"authorization", "x-amz-date", "x-amz-security-token"}
+        unsigned = {key: value for key, value in request.headers if key.lower() not in left}
         ready = AWSRequest(request.method, self.server.proxy.server.endpoint + request.path, unsigned, request.body)
         _Signer(Credentials(user.access_key, user.secret_key), "s3", REGION).add_auth(ready)
         return replace(request, headers=tuple(ready.headers.items()))
