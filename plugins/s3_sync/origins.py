@@ -12,6 +12,7 @@ import json
 import logging
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
@@ -21,7 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError
 
-from s3_sync import objects
+from s3_sync import archived, objects
+from s3_sync.archived import ObjectArchived
 from s3_sync.asking import ask
 from s3_sync.capabilities import Probe, conditional_copy
 from s3_sync.errors import InvalidObjects, InvalidOption
@@ -155,8 +157,8 @@ def _copies_inside(connection: S3Connection, target: S3Target, source: S3Source,
 def fetch(source: S3Source, item: Item) -> bytes:
     """Return the bytes of one object, which are the expected ones.
 
-    Other ones are read once more, since they may have been damaged on the way. Raises ObjectChanged, NoAnswer and
-    obstore's errors.
+    Other ones are read once more, since they may have been damaged on the way. Raises ObjectChanged, ObjectArchived,
+    NoAnswer and obstore's errors.
     """
     for _ in range(2):
         content = ask(
@@ -167,12 +169,27 @@ def fetch(source: S3Source, item: Item) -> bytes:
     raise ObjectChanged
 
 
+def stream(source: S3Source, item: Item, part: int) -> Iterator[bytes]:
+    """Yield the bytes of one large object in parts; raises as `fetch` does, also after the last part."""
+    digest = hashlib.sha256()
+    key = source.target.key(item.file)
+    for start in range(0, item.size, part):
+        where = start, min(start + part, item.size)
+        block = ask(source.uri, partial(read_object, source.connection, key, item.origin_etag, where))
+        if block is None:
+            raise ObjectChanged
+        digest.update(block)
+        yield block
+    if digest.digest() != item.sha256:
+        raise ObjectChanged
+
+
 def copy(connection: S3Connection, target: S3Target, source: S3Source, item: Item, options: ObjectOptions) -> str:
     """Copy one object inside S3, if it still has its ETag; return the ETag of the copy.
 
     The copy gets what an upload would give it, and nothing of the original's metadata and tags.
 
-    Raises ObjectChanged, and botocore's ClientError for all else.
+    Raises ObjectChanged, ObjectArchived, and botocore's ClientError for all else.
     """
     attributes = options.attributes(item.key)
     more = {"StorageClass": attributes["Storage-Class"]} if "Storage-Class" in attributes else {}
@@ -193,6 +210,8 @@ def copy(connection: S3Connection, target: S3Target, source: S3Source, item: Ite
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] in {404, 412} and _of_object(error):
             raise ObjectChanged from error
+        if archived.is_refusal(error):
+            raise ObjectArchived from error
         raise
     result = answer["CopyObjectResult"]
     if (kept := result.get("ChecksumSHA256")) and base64.b64decode(kept) != item.sha256:

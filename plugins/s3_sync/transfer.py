@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -33,6 +33,8 @@ MULTIPART_ABOVE = 16 << 20
 PART = 8 << 20
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 MAX_PARTS = 10_000
+# The largest object that CopyObject takes.
+MAX_COPY = 5 << 30
 # Files that go in parts hold several parts in memory each.
 MULTIPART_CONCURRENCY = 2
 MAX_FAILURES = 1000
@@ -242,11 +244,14 @@ def _bring(
         return _send(place.folder, item, put, gates)
     if item.etag and item.etag == item.origin_etag:
         return item.etag, "unchanged"
-    if place.inside and item.origin_etag:
+    if place.inside and item.origin_etag and item.size <= MAX_COPY:
         return ask(item.key, lambda: copy(source)), "copied"
-    with gates.large if item.size > MULTIPART_ABOVE else nullcontext():
-        content = origins.fetch(source, item)
-        return ask(item.key, lambda: put(content)), "uploaded"
+    if item.size > MULTIPART_ABOVE:
+        with gates.large:
+            part = max(PART, -(-item.size // MAX_PARTS))
+            return ask(item.key, lambda: put(origins.stream(source, item, part), chunk_size=part)), "uploaded"
+    content = origins.fetch(source, item)
+    return ask(item.key, lambda: put(content)), "uploaded"
 
 
 def _send(root: int, item: Item, put: Callable[..., str | None], gates: Gates) -> tuple[str | None, Outcome]:
