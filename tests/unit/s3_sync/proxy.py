@@ -109,8 +109,8 @@ def can_meet(fault: str, operation: str) -> bool:
 class Proxy:
     """A running proxy. ``choose(operation, number)`` names the fault of an operation's request, counted from 0.
 
-    ``seen`` counts the requests of each operation, ``spoilt`` the faults that were met. ``canned`` has answers that the
-    proxy gives to operations by itself.
+    ``rewrite`` makes another answer of the server's. ``seen`` counts the requests of each operation, ``spoilt`` the
+    faults that were met. ``canned`` has answers that the proxy gives to operations by itself.
     """
 
     endpoint: str
@@ -119,6 +119,7 @@ class Proxy:
     page_size: int | None = None
     opaque_etags: bool = False
     canned: Mapping[str, Answer] = field(default_factory=dict)
+    rewrite: Callable[[Request, Answer], Answer] = lambda _request, answer: answer
     seed: int = 0
     seen: Counter[str] = field(default_factory=Counter)
     spoilt: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -299,7 +300,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = Answer(response.status, response.reason, tuple(headers), response.read())
         finally:
             connection.close()
-        return with_opaque_etags(answer) if proxy.opaque_etags else answer
+        return proxy.rewrite(request, with_opaque_etags(answer) if proxy.opaque_etags else answer)
 
     def forward_but_one_key(self, request: Request) -> Answer:
         """Let the server delete all keys but the first, and say of that one that it could not."""

@@ -27,10 +27,12 @@ from s3_sync.verify import VerifyResult, verify
 from tests.s3_client import client
 from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_erase import traces
+from tests.unit.faceset.test_odd_images import REJECTED
 from tests.unit.s3_sync.conftest import BUCKET
 
 pytestmark = pytest.mark.usefixtures("connection")
 
+GREY_16, UNSEEN = (REJECTED[name][0]() for name in ("PNG of 16 bits", "PNG, nothing to be seen"))
 FACES = {
     "faces_only/anna_face.png": face(1, "PNG"),
     "faces_only/ben_face.png": face(2, "PNG"),
@@ -44,6 +46,10 @@ FACES = {
     "training_data/ben/1.jpg": face(7),
     "training_data/ben/it's #1 é.jpg": face(8, mode="L"),
     "training_data/cyd/1.jpg": face(9)[:-40],
+    "training_data/ben/16_bits.png": GREY_16,
+    "training_data/ben/closed.jpg": face(20)[:2000] + b"\xff\xd9",
+    "training_data/ben/really_a_gif.jpg": face(21, "GIF", "P"),
+    "training_data/ben/unseen.png": UNSEEN,
     "training_data/dora/1.jpg": face(10),
     "training_data/dora/2.jpg": face(11, size=(64, 64)),
     "training_data/emil/1.jpg": face(12),
@@ -161,6 +167,8 @@ def test_the_same_files_give_the_same_release_wherever_they_lie(
         "mixed, the other way round": [in_s3(FLAT, root), TREE],
     }
     assert set(on_disk.outcomes.values()) == set(Outcome) - {
+        Outcome.ARCHIVED,
+        Outcome.TOO_LARGE,
         Outcome.NOT_REGULAR_FILE,
         Outcome.CHANGED_DURING_RUN,
         Outcome.SUPPRESSED,
