@@ -12,7 +12,6 @@ import json
 import logging
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
@@ -170,14 +169,23 @@ def fetch(source: S3Source, item: Item) -> bytes:
 
 
 def stream(source: S3Source, item: Item, part: int) -> Iterator[bytes]:
-    """Yield the bytes of one large object in parts; raises as `fetch` does, also after the last part."""
+    """Return the bytes of one large object, in parts. An error is also raised behind the last part.
+
+    Read with boto3, since obstore, which takes the parts, cannot be asked for others meanwhile. Raises ObjectChanged,
+    ObjectArchived, and botocore's errors.
+    """
+    where = {"Bucket": source.target.bucket, "Key": source.target.key(item.file)}
+    try:
+        body = source.connection.client.get_object(**where, IfMatch=f'"{item.origin_etag}"')["Body"]
+    except ClientError as error:
+        _explain(error)
+        raise
+    return _checked(body.iter_chunks(part), item)
+
+
+def _checked(parts: Iterator[bytes], item: Item) -> Iterator[bytes]:
     digest = hashlib.sha256()
-    key = source.target.key(item.file)
-    for start in range(0, item.size, part):
-        where = start, min(start + part, item.size)
-        block = ask(source.uri, partial(read_object, source.connection, key, item.origin_etag, where))
-        if block is None:
-            raise ObjectChanged
+    for block in parts:
         digest.update(block)
         yield block
     if digest.digest() != item.sha256:
@@ -208,16 +216,21 @@ def copy(connection: S3Connection, target: S3Target, source: S3Source, item: Ite
             **connection.encryption,
         )
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in {404, 412} and _of_object(error):
-            raise ObjectChanged from error
-        if archived.is_refusal(error):
-            raise ObjectArchived from error
+        _explain(error)
         raise
     result = answer["CopyObjectResult"]
     if (kept := result.get("ChecksumSHA256")) and base64.b64decode(kept) != item.sha256:
         raise ObjectChanged
     etag: str = result["ETag"].strip('"')
     return etag
+
+
+def _explain(error: ClientError) -> None:
+    """Raise what is to be said of an object that cannot be read, if that is its own fault."""
+    if error.response["ResponseMetadata"]["HTTPStatusCode"] in {404, 412} and _of_object(error):
+        raise ObjectChanged from error
+    if archived.is_refusal(error):
+        raise ObjectArchived from error
 
 
 def _of_object(error: ClientError) -> bool:
