@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
-from s3_sync import listing
+from s3_sync import archived, listing
 from s3_sync.asking import ask
 from s3_sync.errors import VerifyFailed
 from s3_sync.plan import plan
@@ -70,14 +70,15 @@ def _compare(
     listed = listing.list_raw(connection, target, listing.bounds_of(expected["key"]))
     todo = plan(expected, listed, record)
     open_questions = pa.concat_tables([todo.compare, todo.upload])
-    there = pc.is_valid(open_questions["etag"])
+    at = pc.index_in(open_questions["key"], value_set=listed["key"])
+    there = pc.is_valid(at)
     missing = open_questions.filter(pc.invert(there))["key"]
     present = open_questions.filter(there)
-    sizes = listed["size"].take(pc.index_in(present["key"], value_set=listed["key"]))
-    same_size = pc.equal(sizes, present["size"])
-    differing = present.filter(pc.invert(same_size))["key"].to_pylist()
+    # What is archived has no ETag, and cannot be downloaded.
+    alike = pc.and_(pc.equal(listed["size"].take(at.filter(there)), present["size"]), pc.is_valid(present["etag"]))
+    differing = present.filter(pc.invert(alike))["key"].to_pylist()
 
-    unproven = present.filter(same_size)
+    unproven = present.filter(alike)
     if unproven.num_rows:
         log.info("%d objects have no record: asking for their checksums", unproven.num_rows)
     with ThreadPoolExecutor(max_concurrency) as pool:
@@ -86,21 +87,25 @@ def _compare(
         pairs = zip(keys, digests, unproven["sha256"].to_pylist(), strict=True)
         differing += [key for key, digest, wanted in pairs if digest != wanted]
 
-    if len(missing) or todo.delete.num_rows or differing:
+    # Not every server lets the mark of the prefix itself go while something lies there.
+    unexpected = [*todo.delete["key"].to_pylist(), *filter(None, todo.markers["key"].to_pylist())]
+    if len(missing) or unexpected or differing:
         raise VerifyFailed(
             target.uri,
             missing=missing.to_pylist(),
-            unexpected=todo.delete["key"].to_pylist(),
+            unexpected=unexpected,
             differing=differing,
         )
     return VerifyResult(pa.concat_tables([todo.skip, unproven]), todo.skip.num_rows, unproven.num_rows)
 
 
 def _sha256(connection: S3Connection, target: S3Target, key: str) -> bytes | None:
-    """Return the SHA-256 of an object, None if it has gone meanwhile."""
+    """Return the SHA-256 of an object, None if it has gone, or has been archived, meanwhile."""
     where = {"Bucket": target.bucket, "Key": target.key(key)}
     try:
         head = connection.client.head_object(**where, ChecksumMode="ENABLED")
+        if archived.tells_archived(head):
+            return None
         # After a multipart upload it is a checksum of checksums, with "-<parts>" at its end.
         kept = head.get("ChecksumSHA256", "")
         if kept and "-" not in kept and len(digest := base64.b64decode(kept)) == SHA256_BYTES:
@@ -109,7 +114,7 @@ def _sha256(connection: S3Connection, target: S3Target, key: str) -> bytes | Non
         for block in connection.client.get_object(**where)["Body"].iter_chunks(CHUNK):
             computed.update(block)
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404 or archived.is_refusal(error):
             return None
         raise
     return computed.digest()

@@ -110,8 +110,8 @@ def can_meet(fault: str, operation: str) -> bool:
 class Proxy:
     """A running proxy. ``choose(operation, number)`` names the fault of an operation's request, counted from 0.
 
-    ``instead(request)``, which sees every request, may give an answer in the server's place.
-    ``seen`` counts the requests of each operation, ``spoilt`` the faults that were met.
+    ``instead(request)``, which sees every request, may give an answer in the server's place; ``rewrite`` makes another
+    one of the server's. ``seen`` counts the requests of each operation, ``spoilt`` the faults that were met.
     """
 
     endpoint: str
@@ -120,6 +120,7 @@ class Proxy:
     instead: Instead = lambda _request: None
     page_size: int | None = None
     opaque_etags: bool = False
+    rewrite: Callable[[Request, Answer], Answer] = lambda _request, answer: answer
     seed: int = 0
     seen: Counter[str] = field(default_factory=Counter)
     spoilt: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -303,7 +304,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = Answer(response.status, response.reason, tuple(headers), response.read())
         finally:
             connection.close()
-        return with_opaque_etags(answer) if proxy.opaque_etags else answer
+        return proxy.rewrite(request, with_opaque_etags(answer) if proxy.opaque_etags else answer)
 
     def forward_but_one_key(self, request: Request) -> Answer:
         """Let the server delete all keys but the first, and say of that one that it could not."""
