@@ -102,6 +102,9 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | erase | the list of people to erase was changed under the run | trigger again |
 | erase | versions may not be listed or deleted (Object Lock, permissions) | put that right, clear the task |
 
+**When a run is green**, read its `SUMMARY.md` all the same (`summary` logs as warnings what to look at): lines of the
+list of people to erase that match nobody, fewer images than a batch.
+
 **When a run waits for you** (`approve_deletions`, state *awaiting input*): the release has shrunk, and `sync` would
 delete more than `max_delete_fraction` of the bucket. Nothing has been changed there yet. Open the task, tab *Required
 Actions*: it shows how much would be deleted, uploaded and kept. An export that is not wholly mounted, a higher
@@ -495,7 +498,7 @@ def verify() -> Iterator[Metadata]:
 @task(**NETWORK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 def erase() -> dict[str, Any] | None:
     """Erase the people on the list from the bucket, versions and releases too, and write the receipt."""
-    from include.faceset import erase, receipt
+    from include.faceset import erase, met, receipt
     from s3_sync.connection import connect
     from s3_sync.erase import EraseFailed
     from s3_sync.errors import LeaseHeld
@@ -512,7 +515,7 @@ def erase() -> dict[str, Any] | None:
             erase_in_bucket(run, sealed["release_id"], people, connection, target)
     except (erase.EraseError, EraseFailed, LeaseHeld) as error:
         raise AirflowFailException(str(error)) from error
-    written = receipt.write(run, people)
+    written = receipt.write(run, people, [met.in_words(one) for one in met.unmet(run)])
     if connection is not None:
         for path in written:
             put_file(connection, target.sibling(".releases"), path, f"{receipt.FOLDER}/{path.name}")
@@ -523,7 +526,7 @@ def erase() -> dict[str, Any] | None:
 
 def erase_in_bucket(run: Run, release_id: str, people: frozenset[str], connection: Any, target: Any) -> None:
     """Delete what people have in the bucket, and bring its releases to what they are here; no older version stays."""
-    from include.faceset import erase, receipt, release
+    from include.faceset import erase, met, receipt, release
     from s3_sync import erase as s3
     from s3_sync import lease
 
@@ -531,6 +534,7 @@ def erase_in_bucket(run: Run, release_id: str, people: frozenset[str], connectio
     with lease.hold(connection, target, **holding(run)) as check:
         s3.check_pointer(connection, releases, "release_id", release_id)
         of_people = s3.of_folders(connection, target, sorted(people))
+        met.remember(run, people, s3.tops(of_people))
         there = s3.folders(s3.list_versions(connection, releases), release.ID)
         anew = erase.in_bucket(run, people, there, lambda folder: s3.fetch(connection, releases, folder, names))
         replaced, before = s3.renew(connection, releases, anew, release.ID, check=check)
@@ -573,10 +577,12 @@ def summary() -> dict[str, Any]:
         connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
     if dry_run:
         listing = to_erase = None
+        named: list[str] = []
         if connection is not None:
             listing = list_prefix(connection, target)
-            to_erase = s3.counts(s3.of_folders(connection, target, sorted(people(run))))
-        return {"summary": str(summaries.dry_run(run, listing, took, to_erase))}
+            of_people = s3.of_folders(connection, target, sorted(people(run)))
+            to_erase, named = s3.counts(of_people), s3.tops(of_people)
+        return {"summary": str(summaries.dry_run(run, listing, took, to_erase, named))}
 
     folder = Path(handed["folder"])
     sealed = release.read(folder)

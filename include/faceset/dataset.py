@@ -379,6 +379,20 @@ def find(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in {".yaml", ".yml"})
 
 
+def stray_lists(folder: Path) -> Iterator[str]:
+    """Of each file that looks like a list of people to erase and that no dataset reads, what is wrong with it.
+
+    Its name is misspelt, has another suffix behind it, as some editors add one, or its dataset file is gone.
+    """
+    read = {f"{path.stem}.suppressed" for path in find(folder)}
+    for path in sorted(folder.iterdir()):
+        if re.search(r"sup+res+ed", path.name, re.IGNORECASE) and path.name not in read:
+            yield (
+                f"{path.name}: looks like a list of people to erase, and no dataset reads it: call it "
+                "<dataset>.suppressed, as its dataset file is called, or remove it"
+            )
+
+
 def json_schema() -> str:
     """The JSON schema of a dataset file, for editors."""
     schema = Dataset.model_json_schema()

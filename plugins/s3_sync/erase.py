@@ -94,6 +94,11 @@ def folders(found: pa.Table, pattern: str) -> list[str]:
     return sorted(names.filter(pc.match_substring_regex(names, f"^({pattern})$")).to_pylist())
 
 
+def tops(found: pa.Table) -> list[str]:
+    """Return the top-level folders that versions and markers lie in."""
+    return sorted(set(pc.replace_substring_regex(found["key"], "(?s)/.*", "").to_pylist()))
+
+
 def counts(found: pa.Table) -> dict[str, int]:
     """Return the number of ``objects`` that are there, of their older ``versions``, and of delete ``markers``."""
     markers = pc.sum(found["marker"]).as_py() or 0
