@@ -48,6 +48,9 @@ class Prefix:
     def read(self, key: str, etag: str) -> bytes | None:
         raise NotImplementedError(key, etag)
 
+    def open(self, key: str, etag: str, size: int) -> None:
+        raise NotImplementedError(key, etag, size)
+
 
 def make_run(images: int, releases: str) -> Run:
     """A run over the prefix, without an output."""

@@ -41,8 +41,9 @@ MARKER = "sample.json"  # beside the exports, never in one
 
 REFERENCE_FLAT, REFERENCE_IDENTITIES, REFERENCE_IMAGES = 390_856, 102_491, 430_143
 SAMPLE_FLAT, SAMPLE_IDENTITIES, SAMPLE_SHARED = 2_950, 795, 40
+SPARSE_BYTES = 64_100_000  # just above a dataset's max_file_size
 
-_RECIPE = 1  # raise it when the same call begins to draw other bytes
+_RECIPE = 2  # raise it when the same call begins to draw other bytes
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -51,13 +52,13 @@ class Entry:
     """One thing in an export, and what a run with the dataset's own settings should make of it.
 
     `path` is relative to the exports' parent, with surrogate escapes where it is no UTF-8; `content` is
-    the bytes of a file, or the target of a link.
+    the bytes of a file, those that a sparse one begins with, or the target of a link.
     """
 
     path: str
     content: bytes = b""
     outcome: Outcome = Outcome.KEPT
-    kind: Literal["file", "link", "fifo", "folder"] = "file"
+    kind: Literal["file", "sparse", "link", "fifo", "folder"] = "file"
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def sample_entries() -> Iterator[Entry]:
         yield _flat(_name(number), rng)
     # Trouble comes to identities that have enough images without it, each time to another one.
     anybody = map(_identity, itertools.count(SAMPLE_SHARED))
-    for trouble in (_unreadable, _unnamed, _irregular, _copied, _too_few, _unusual):
+    for trouble in (_unreadable, _unnamed, _irregular, _copied, _too_few, _unusual, _something_else):
         yield from trouble(anybody, rng)
 
 
@@ -220,6 +221,20 @@ def _unusual(anybody: Iterator[str], rng: Generator) -> Iterator[Entry]:
     yield Entry(f"{_identity(number)}/1.jpg", _jpeg(rng))
 
 
+def _something_else(anybody: Iterator[str], rng: Generator) -> Iterator[Entry]:
+    """What the trainer's loader would take, and see nothing in it or something else."""
+    image = Image.fromarray(_portrait(rng))
+    jpeg, png = _jpeg(rng), faces.png(_portrait(rng))
+    in_16_bits = Image.fromarray(_portrait(rng)[..., 0].astype("uint16") * 257)
+    yield Entry(f"{next(anybody)}/16_bits.png", faces.encoded(in_16_bits, "PNG"), Outcome.NOT_8_BIT)
+    yield Entry(f"{next(anybody)}/closed.jpg", jpeg[: len(jpeg) // 2] + b"\xff\xd9", Outcome.DAMAGED)
+    image.putalpha(0)
+    yield Entry(f"{next(anybody)}/unseen.png", faces.encoded(image, "PNG"), Outcome.TRANSPARENT)
+    yield Entry(f"{next(anybody)}/really_a_gif.jpg", faces.encoded(image.convert("P"), "GIF"), Outcome.OTHER_FORMAT)
+    chunk_of_2_gb = png[:33] + b"\x7f\xff\xff\xfftEXt"
+    yield Entry(f"{next(anybody)}/sparse.png", chunk_of_2_gb, Outcome.TOO_LARGE, kind="sparse")
+
+
 def _name(number: int) -> str:
     return f"id_{number:07d}"
 
@@ -288,6 +303,9 @@ def _write(root: Path, draw: Draw) -> Counts:
         match entry.kind:
             case "file":
                 path.write_bytes(entry.content)
+            case "sparse":
+                path.write_bytes(entry.content)
+                os.truncate(path, SPARSE_BYTES)
             case "link":
                 path.symlink_to(os.fsdecode(entry.content))
             case "fifo":

@@ -12,18 +12,19 @@ BYTES_AHEAD = 64 << 20
 """What may be fetched before it is needed."""
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
-class Ahead(Generic[T]):
+class Ahead(Generic[T, R]):
     """Results of `read` of things, in their order."""
 
-    def __init__(self, pool: ThreadPoolExecutor, things: Iterator[tuple[T, int]], read: Callable[[T], bytes | None]):
+    def __init__(self, pool: ThreadPoolExecutor, things: Iterator[tuple[T, int]], read: Callable[[T], R]):
         self._pool, self._things, self._read = pool, things, read
-        self._coming: deque[tuple[T, int, Future[bytes | None]]] = deque()
+        self._coming: deque[tuple[T, int, Future[R]]] = deque()
         self._bytes = 0
 
-    def take(self, thing: T) -> bytes | None:
-        """The bytes of the next of the things, which must be this one."""
+    def take(self, thing: T) -> R:
+        """What was read of the next of the things, which must be this one."""
         self._fetch()
         expected, size, coming = self._coming.popleft()
         if expected != thing:
@@ -42,7 +43,7 @@ class Ahead(Generic[T]):
 
 
 @contextmanager
-def reading_ahead(things: Iterator[tuple[T, int]], read: Callable[[T], bytes | None]) -> Iterator[Ahead[T]]:
+def reading_ahead(things: Iterator[tuple[T, int]], read: Callable[[T], R]) -> Iterator[Ahead[T, R]]:
     """Give an `Ahead`; what was fetched and not taken is dropped at the end of the block.
 
     Args:

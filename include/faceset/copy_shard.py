@@ -22,17 +22,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import files, images, names, release, removed, tables, unchanged
+from include.faceset import files, images, large, names, release, removed, tables, times, turns, unchanged
 from include.faceset.ahead import Ahead, reading_ahead
 from include.faceset.attempt import Attempt, attempt
+from include.faceset.filter_manifest import read_selected
+from include.faceset.large import Large
 from include.faceset.ledger import LEDGER, Outcome, kept
 from include.faceset.params import LinkMode
 from include.faceset.run import Run
+from include.faceset.source import ARCHIVED
 from include.faceset.stage import Source, feasible, stage
 from include.faceset.walk import opened
 
@@ -69,7 +72,7 @@ class Shared:
     attempt: Attempt
     link_mode: LinkMode
     roots: dict[str, int]
-    ahead: "Ahead[Row]"
+    ahead: "Ahead[Row, bytes | Literal['archived'] | None]"
     before: removed.Before
 
 
@@ -145,10 +148,12 @@ def copy_shard(run: Run, shard: int) -> Copied:
 
     Raises:
         CopyError: a file exists but cannot be read (permission, disk), or the output cannot be written.
+        FilterError: nothing was selected.
         WriteError: the output's disk is full.
     """
     with attempt(run, f"shard={shard:03d}") as mine:
         if run.on_disk:
+            turns.set_out(run)
             files.make_folder(run.output)
         copied, opened = _copy(mine, shard)
         tables.write(copied, run.copied(shard), within=mine.folder)
@@ -162,7 +167,7 @@ def _copy(mine: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
     """The shard's ledger rows once its images are judged and in place, and the sizes in bytes of those opened."""
     run = mine.run
     known = release.known_files(run, shard)
-    selected = unchanged.with_known(tables.read(run.selected(shard)), known)
+    selected = unchanged.with_known(read_selected(run, shard), known)
     done = LEDGER.empty_table()
     if release.same_rule(run):
         done = unchanged.settled(run, selected, known)
@@ -172,7 +177,9 @@ def _copy(mine: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
     before = removed.before(known.filter(pc.is_in(known["identity"], value_set=pc.unique(selected["identity"]))))
     rows: list[Row] = []
     opened: list[int] = []
-    new_in_s3 = selected.filter(pc.and_(pc.is_valid(selected["etag"]), pc.is_null(selected["sha256"])))
+    is_small = pc.less_equal(selected["size"], run.dataset.max_file_size)
+    is_new = pc.and_(pc.is_valid(selected["etag"]), pc.is_null(selected["sha256"]))
+    new_in_s3 = selected.filter(pc.and_(is_new, is_small))
     coming = ((row, row.size) for row in rows_of(new_in_s3))
     with (
         _export_roots(run) as roots,
@@ -243,22 +250,31 @@ def _settled(run: Run, verdicts: Verdicts, row: Row, present: dict[str, os.stat_
         status is None
         or row.key != f"{row.identity}/{name}"
         or not stat.S_ISREG(status.st_mode)
-        or (status.st_size, status.st_mtime_ns) != (row.size, row.staged_mtime_ns)
+        or (status.st_size, times.mtime_ns(status)) != (row.size, row.staged_mtime_ns)
         or (run.params.link_mode != "hardlink" and status.st_nlink > 1)
     ):
         return False
     verdicts.hashes.add(row.sha256)
-    verdicts.keep(row, name, status.st_mtime_ns)
+    verdicts.keep(row, name, times.mtime_ns(status))
     return True
 
 
-_OF_THE_BYTES = {Outcome.NOT_AN_IMAGE, Outcome.CORRUPT, Outcome.WRONG_SIZE, Outcome.EMPTY_FILE}
+_OF_THE_BYTES = {
+    Outcome.CORRUPT,
+    Outcome.DAMAGED,
+    Outcome.EMPTY_FILE,
+    Outcome.NOT_8_BIT,
+    Outcome.NOT_AN_IMAGE,
+    Outcome.OTHER_FORMAT,
+    Outcome.TRANSPARENT,
+    Outcome.WRONG_SIZE,
+}
 
 
 class Found(NamedTuple):
-    """A file that was read: its bytes, and the file itself where it lies on a disk."""
+    """A file that was read, by its bytes or, if it is large, as an open file; and its source where that is a disk."""
 
-    data: bytes
+    content: bytes | BinaryIO
     source: Source | None
 
 
@@ -267,10 +283,22 @@ def _judge(shared: Shared, verdicts: Verdicts, row: Row, found: Found | None, st
     if found is None:
         verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
         return
-    verdicts.opened.append(row.size)
-    digest = hashlib.sha256(found.data).digest()
     run = shared.attempt.run
-    seen = images.inspect(found.data, run.dataset.image_size, run.params.decode)
+    content: bytes | Large
+    if isinstance(found.content, bytes):
+        digest, content = hashlib.sha256(found.content).digest(), found.content
+        seen = images.inspect(content, run.dataset.image_size, run.params.decode)
+    else:
+        seen = images.inspect_large(found.content, run.dataset.image_size, run.params.decode)
+        if seen.rejected is not None:
+            verdicts.reject(row._replace(format=seen.format, colour=seen.colour), seen.rejected)
+            return
+        digest = large.sha256(found.content)
+        content = Large(found.content, digest)
+        if found.source is not None and not _is_unchanged(os.fstat(found.source.descriptor), row):
+            verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
+            return
+    verdicts.opened.append(row.size)
     row = row._replace(sha256=digest, format=seen.format, colour=seen.colour)
     if seen.rejected is not None:
         verdicts.reject(row, seen.rejected)
@@ -282,12 +310,12 @@ def _judge(shared: Shared, verdicts: Verdicts, row: Row, found: Found | None, st
         verdicts.hashes.add(digest)
         verdicts.keep(row, name, None)
     else:
-        status = stage(found.source, found.data, f"{staged}/{name}", shared.link_mode)
+        status = stage(found.source, content, f"{staged}/{name}", shared.link_mode)
         if status is None:
             verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
             return
         verdicts.hashes.add(digest)
-        verdicts.keep(row, name, status.st_mtime_ns)
+        verdicts.keep(row, name, times.mtime_ns(status))
 
 
 def _copy_file(shared: Shared, verdicts: Verdicts, row: Row, folder: int | None, staged: Path) -> None:
@@ -309,14 +337,19 @@ def _copy_file(shared: Shared, verdicts: Verdicts, row: Row, folder: int | None,
 
 def _read_and_judge(shared: Shared, verdicts: Verdicts, row: Row, folder: int | None, staged: Path) -> None:
     if row.etag is not None:
-        data = shared.ahead.take(row) if row.sha256 is None else read_object(shared.attempt.run, row)
-        _judge(shared, verdicts, row, None if data is None else Found(data, None), staged)
+        _read_and_judge_object(shared, verdicts, row, staged)
         return
     descriptor = _opened_file(folder, row.name)
     if descriptor is None:
         _judge(shared, verdicts, row, None, staged)
         return
     try:
+        if row.size > shared.attempt.run.dataset.max_file_size:
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                status = os.fstat(descriptor)
+                source = Source(folder or 0, row.name, descriptor, status)
+                _judge(shared, verdicts, row, Found(file, source) if _is_unchanged(status, row) else None, staged)
+            return
         read = _read_unchanged(descriptor, row)
         found = read and Found(read[0], Source(folder or 0, row.name, descriptor, read[1]))
         _judge(shared, verdicts, row, found, staged)
@@ -324,10 +357,26 @@ def _read_and_judge(shared: Shared, verdicts: Verdicts, row: Row, folder: int | 
         os.close(descriptor)
 
 
-def read_object(run: Run, row: Row) -> bytes | None:
+def _read_and_judge_object(shared: Shared, verdicts: Verdicts, row: Row, staged: Path) -> None:
+    run = shared.attempt.run
+    content: bytes | BinaryIO | Literal["archived"] | None
+    if row.size > run.dataset.max_file_size:
+        content = run.sources[row.export].open(row.path, row.etag or "", row.size)
+    else:
+        content = shared.ahead.take(row) if row.sha256 is None else read_object(run, row)
+    if content == ARCHIVED:
+        verdicts.reject(row, Outcome.ARCHIVED)
+        return
+    try:
+        _judge(shared, verdicts, row, None if content is None else Found(content, None), staged)
+    except FileNotFoundError:  # a large one, while it was read
+        verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
+
+
+def read_object(run: Run, row: Row) -> bytes | Literal["archived"] | None:
     """The bytes of a file of an export in S3; None if it is not the one that the scan saw."""
     data = run.sources[row.export].read(row.path, row.etag or "")
-    return data if data is not None and len(data) == row.size else None
+    return data if data is None or data == ARCHIVED or len(data) == row.size else None
 
 
 def _opened_file(folder: int | None, name: str) -> int | None:
@@ -353,8 +402,12 @@ def _read_unchanged(descriptor: int, row: Row) -> tuple[bytes, os.stat_result] |
         if error.errno != errno.ESTALE:  # NFS: replaced or removed by another machine
             raise
         return None
-    unchanged = (len(data), status.st_size, status.st_mtime_ns) == (row.size, row.size, row.mtime_ns)
-    return (data, status) if unchanged and stat.S_ISREG(status.st_mode) else None
+    return (data, status) if len(data) == row.size and _is_unchanged(status, row) else None
+
+
+def _is_unchanged(status: os.stat_result, row: Row) -> bool:
+    same = (status.st_size, times.mtime_ns(status)) == (row.size, row.mtime_ns)
+    return same and stat.S_ISREG(status.st_mode)
 
 
 def present_in(folder: Path) -> dict[str, os.stat_result]:

@@ -6,14 +6,16 @@ what is left once the bytes are known.
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import erase, files, parts, preflight, release, sharded, suppressed, tables, unchanged
+from include.faceset import erase, files, large, parts, preflight, release, sharded, suppressed, tables, unchanged
 from include.faceset.attempt import Attempt, attempt
 from include.faceset.ledger import LEDGER, Outcome, kept, rejected
 from include.faceset.run import Run
@@ -24,12 +26,12 @@ SHARDS_IN_MEMORY = 2
 
 
 class FilterError(RuntimeError):
-    """No identity has enough images."""
+    """No identity has enough images, or nothing was filtered at all."""
 
 
 @dataclass(frozen=True)
 class Filtered:
-    """Counts of the filter; `shards` are those with something to copy, `size` is the sum of their images in bytes."""
+    """Counts of the filter; `shards` are those with something to copy, `size` is what may be kept of them in bytes."""
 
     shards: list[int]
     identities: int
@@ -102,14 +104,33 @@ def _filter_shard(mine: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[by
         images=enough.num_rows,
         identities_out=pc.count_distinct(few["identity"]).as_py(),
         images_out=few.num_rows,
-        size=pc.sum(enough["size"]).as_py() or 0,
+        size=large.expected_size(run, enough),
     )
     return counts, list(unchanged.disputes(enough, release.known_files(run, shard)))
 
 
 def read_counts(run: Run) -> Filtered:
-    """What the filter counted in this run."""
-    return Filtered(**json.loads((run.work / COUNTS_FILE).read_text(encoding="utf-8")))
+    """What the filter counted in this run. Raises FilterError if it has not run, or its work is gone."""
+    with _explained(run):
+        return Filtered(**json.loads((run.work / COUNTS_FILE).read_text(encoding="utf-8")))
+
+
+def read_selected(run: Run, shard: int) -> pa.Table:
+    """What the filter selected of a shard. Raises FilterError if it has not run, or its work is gone."""
+    with _explained(run):
+        return tables.read(run.selected(shard))
+
+
+@contextmanager
+def _explained(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        msg = (
+            f"what filter_manifest writes is not in {run.work}: it has not run in this run (was it marked as success?),"
+            " or a later run has cleared it. Clear this run from `scan` on, or trigger again"
+        )
+        raise FilterError(msg) from error
 
 
 def _select_release(mine: Attempt) -> Filtered:
@@ -129,7 +150,7 @@ def _select_release(mine: Attempt) -> Filtered:
         counts.update(
             identities=pc.count_distinct(rows["identity"]).as_py(),
             images=rows.num_rows,
-            size=pc.sum(rows["size"]).as_py() or 0,
+            size=sum(rows["size"].to_pylist()),
         )
     selected = Filtered(
         shards, counts["identities"], counts["images"], identities_out=0, images_out=0, size=counts["size"]

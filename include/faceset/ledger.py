@@ -26,14 +26,30 @@ class Outcome(StrEnum):
     NOT_REGULAR_FILE = "not_regular_file"
     CHANGED_DURING_RUN = "changed_during_run"
     SUPPRESSED = "suppressed"
+    OTHER_FORMAT = "other_format"
+    NOT_8_BIT = "not_8_bit"
+    DAMAGED = "damaged"
+    TRANSPARENT = "transparent"
+    TOO_LARGE = "too_large"
+    ARCHIVED = "archived"
 
+
+RULES = 1
+"""Goes up whenever the same bytes may have another outcome than before: then a release's outcomes are found anew."""
 
 EXPLANATIONS = {
     Outcome.TOO_FEW_IMAGES: "its identity has fewer images than min_images",
     Outcome.DUPLICATE_CONTENT: "the same bytes are already kept for this identity",
     Outcome.IDENTITY_CONFLICT: "the same bytes lie under two identities, so both labels are in doubt",
-    Outcome.NOT_AN_IMAGE: "the bytes are of no image format that the trainer reads",
+    Outcome.NOT_AN_IMAGE: "the bytes are no image that Pillow opens, and the trainer's loader is Pillow",
+    Outcome.OTHER_FORMAT: "an image, such as GIF, AVIF, JPEG 2000, ICO, TGA or PSD, that Pillow opens here; but taken "
+    "are only JPEG, PNG, WebP, BMP, TIFF and PPM, since it depends on a tool and its build whether it reads others",
+    Outcome.NOT_8_BIT: "its channels are no whole numbers from 0 to 255; the trainer's loader would cut them to that, "
+    "and what comes out is white, black, or another picture",
     Outcome.CORRUPT: "the image cannot be decoded to its end; the trainer would hang on it",
+    Outcome.DAMAGED: "the trainer's loader takes it, but bytes in it are wrong or missing, and pixels are made up",
+    Outcome.TRANSPARENT: "nothing of it can be seen; the trainer's loader takes no notice of that, and shows the "
+    "colours underneath",
     Outcome.WRONG_SIZE: "width and height are not those of the dataset; the trainer resizes nothing",
     Outcome.EMPTY_FILE: "0 bytes",
     Outcome.UNMATCHED_NAME: "the name is not of the export's declared layout",
@@ -41,6 +57,8 @@ EXPLANATIONS = {
     Outcome.NOT_REGULAR_FILE: "a link, a special file, or a folder where a file is expected",
     Outcome.CHANGED_DURING_RUN: "it changed, grew or vanished between scan and copy; the next run takes it",
     Outcome.SUPPRESSED: "its identity is on the list of people to erase",
+    Outcome.TOO_LARGE: "larger than max_file_size, and not to be judged without reading most of it into memory",
+    Outcome.ARCHIVED: "an object that S3 has archived: restore it, and the next run takes it",
 }
 
 MANIFEST = pa.schema(

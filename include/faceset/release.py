@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from include.faceset import files, sharded, tables
 from include.faceset.attempt import Attempt
-from include.faceset.ledger import LEDGER
+from include.faceset.ledger import LEDGER, RULES
 from include.faceset.run import Run
 
 MANIFEST_FILE = "manifest.parquet"
@@ -45,9 +45,9 @@ class Release:
     """What a run sealed (``release.json``).
 
     `scanned` is the number of files that the scan met, by export; `size` the sum of the kept files in
-    bytes; `decode` and `image_size` say how the images were looked at; `sealed_at` is when (ISO 8601, UTC);
-    `parts` are the parts that it was built from: digest of the manifest, by export and partition. `formerly` are the
-    ids that it had before people were erased from it (see erase.py).
+    bytes; `decode`, `image_size` and `rules` (`ledger.RULES`) say how the images were looked at; `sealed_at` is when
+    (ISO 8601, UTC); `parts` are the parts that it was built from: digest of the manifest, by export and partition.
+    `formerly` are the ids that it had before people were erased from it (see erase.py).
     """
 
     release_id: str
@@ -63,6 +63,7 @@ class Release:
     sealed_at: str
     parts: dict[str, dict[str, str]]
     formerly: list[str] = field(default_factory=list)
+    rules: int = 0
 
     def pointer(self, location: str) -> dict[str, Any]:
         """What ``latest.json`` holds; `location` is the folder or URI of the release."""
@@ -271,7 +272,8 @@ def known_files(run: Run, shard: int) -> pa.Table:
     if folder is None:
         return LEDGER.empty_table()
     before = read(folder)
-    if before.image_size != run.dataset.image_size or before.decode != run.params.decode:
+    as_closely = (before.image_size, before.decode, before.rules)
+    if as_closely != (run.dataset.image_size, run.params.decode, RULES):
         return LEDGER.empty_table()
     ledger = tables.conformed(sharded.read(folder / LEDGER_FILE, shard, run.params.shards), LEDGER)
     return ledger.filter(pc.is_valid(ledger["sha256"]))

@@ -2,12 +2,15 @@
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import release, tables
+from include.faceset import release, tables, times
 from include.faceset.attempt import Attempt
 from include.faceset.ledger import kept
 from include.faceset.run import Run
@@ -33,7 +36,7 @@ def take_out(mine: Attempt, path: Path, known: Before) -> None:
         path.rmdir()
         return
     sha256, *as_put = known.get(str(path.relative_to(mine.run.output)), (b"", -1, -1))
-    if stat.S_ISREG(status.st_mode) and [status.st_size, status.st_mtime_ns] == as_put:
+    if stat.S_ISREG(status.st_mode) and [status.st_size, times.mtime_ns(status)] == as_put:
         path.rename(mine.set_aside / sha256.hex())
     else:
         mine.discard(path)
@@ -45,6 +48,18 @@ def read(run: Run, sha256: bytes) -> bytes | None:
         return (run.removed / sha256.hex()).read_bytes()
     except FileNotFoundError:
         return None
+
+
+@contextmanager
+def opened(run: Run, sha256: bytes) -> Iterator[BinaryIO | None]:
+    """What was set aside, as an open file; None if there is none."""
+    try:
+        file = (run.removed / sha256.hex()).open("rb")
+    except FileNotFoundError:
+        yield None
+        return
+    with file:
+        yield file
 
 
 def unused(run: Run) -> list[str]:

@@ -7,16 +7,20 @@ longer holds: among the versions that S3 keeps, and in the exports.
 
 import hashlib
 import os
+from contextlib import ExitStack, suppress
 from itertools import groupby
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import files, release, removed, tables
+from include.faceset import files, large, release, removed, tables, times, turns
 from include.faceset.attempt import Attempt, attempt
 from include.faceset.copy_shard import Copied, CopyError, Row, place, present_in, read_object, rows_of
+from include.faceset.filter_manifest import read_selected
+from include.faceset.large import Large, Place
 from include.faceset.run import Run
+from include.faceset.source import ARCHIVED
+from include.faceset.stage import stage
 
 
 def restore_shard(run: Run, shard: int) -> Copied:
@@ -24,12 +28,14 @@ def restore_shard(run: Run, shard: int) -> Copied:
 
     Raises:
         CopyError: bytes of the release are nowhere to be had any more.
+        FilterError: nothing was selected.
     """
-    selected = tables.read(run.selected(shard))
+    selected = read_selected(run, shard)
     identities = pc.count_distinct(selected["identity"]).as_py()
     read: list[int] = []
     with attempt(run, f"shard={shard:03d}") as mine:
         if run.on_disk:
+            turns.set_out(run)
             read = _restore(mine, shard, selected)
         tables.write(selected, run.copied(shard), within=mine.folder)
     return Copied(shard, identities, selected.num_rows, rejected=0, read=len(read), bytes_read=sum(read))
@@ -39,7 +45,6 @@ def _restore(mine: Attempt, shard: int, selected: pa.Table) -> list[int]:
     """Bring the shard's part of the output to `selected`; the sizes in bytes of the files that were read for it."""
     run = mine.run
     before = removed.before(release.known_files(run, shard))
-    roots = {export.name: run.folder(export) for export in run.dataset.exports if not export.in_s3}
     read: list[int] = []
     missing: list[Row] = []
     files.make_folder(run.output)
@@ -50,15 +55,14 @@ def _restore(mine: Attempt, shard: int, selected: pa.Table) -> list[int]:
         staged.mkdir(mode=files.FOLDER_MODE)
         for name, row in rows.items():
             there = present.get(name)
-            if there is not None and (there.st_size, there.st_mtime_ns) == (row.size, row.staged_mtime_ns):
+            if there is not None and (there.st_size, times.mtime_ns(there)) == (row.size, row.staged_mtime_ns):
                 continue
-            data = _bytes(run, roots, row)
-            if data is None:
-                missing.append(row)
-                continue
+            with ExitStack() as files_open:
+                content = _content(run, row, files_open)
+                if content is None or stage(None, content, str(staged / name), "copy") is None:
+                    missing.append(row)
+                    continue
             read.append(row.size)
-            (staged / name).touch(mode=files.FILE_MODE, exist_ok=False)
-            (staged / name).write_bytes(data)
             os.utime(staged / name, ns=(row.mtime_ns, row.staged_mtime_ns or row.mtime_ns))
         if not missing:
             place(mine, staged, present, set(rows), before)
@@ -72,19 +76,37 @@ def _restore(mine: Attempt, shard: int, selected: pa.Table) -> list[int]:
     return read
 
 
-def _bytes(run: Run, roots: dict[str, Path], row: Row) -> bytes | None:
-    """The image that the release holds, by its SHA-256."""
+def _content(run: Run, row: Row, files_open: ExitStack) -> bytes | Large | None:
+    """The image that the release holds, by its SHA-256; None if it is nowhere."""
     wanted = row.sha256 or b""
+    if row.size > run.dataset.max_file_size:
+        return _large(run, row, wanted, files_open)
     data = removed.read(run, wanted)
     if data is None or hashlib.sha256(data).digest() != wanted:
-        data = _from_export(run, roots, row)
+        data = _from_export(run, row)
     return data if data is not None and hashlib.sha256(data).digest() == wanted else None
 
 
-def _from_export(run: Run, roots: dict[str, Path], row: Row) -> bytes | None:
+def _large(run: Run, row: Row, wanted: bytes, files_open: ExitStack) -> Large | None:
+    """The same of a file that is too large for memory; it stays open."""
+    for opened in (removed.opened(run, wanted), large.opened(run, _place(row))):
+        with suppress(OSError):
+            file = files_open.enter_context(opened)
+            if file is not None and large.sha256(file) == wanted:
+                return Large(file, wanted)
+    return None
+
+
+def _from_export(run: Run, row: Row) -> bytes | None:
     if row.export in run.sources:
-        return read_object(run, row)
+        data = read_object(run, row)
+        return None if data == ARCHIVED else data
     try:
-        return (roots[row.export] / row.path).read_bytes()
-    except (KeyError, OSError):
+        with large.opened(run, _place(row)) as file:
+            return None if file is None else file.read()
+    except OSError:
         return None
+
+
+def _place(row: Row) -> Place:
+    return Place(row.export, row.path, row.size, row.etag)

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import names, objects, parts, sharded, suppressed, walk
+from include.faceset import names, objects, parts, sharded, suppressed, times, turns, walk
 from include.faceset.attempt import Attempt, attempt
 from include.faceset.dataset import Export, FlatExport
 from include.faceset.ledger import SCANNED, Outcome
@@ -72,6 +72,8 @@ def _scan(mine: Attempt, export: Export) -> Scanned:
 def _scan_folder(mine: Attempt, export: Export, partition: str | None) -> tuple[int, int]:
     """Write one manifest; the numbers of images and of rejected files."""
     run = mine.run
+    if partition is not None and not run.params.dry_run:  # every later run builds on the manifest of a part
+        turns.set_out(run)
     below = "" if partition is None else f"{export.part(partition)}/"
     where = _where(run, export, below)
     note: dict[str, Any] = {"declared": parts.declared(export)}
@@ -132,7 +134,7 @@ def manifest_rows(export: Export, partition: str | None, listed: Listed) -> pa.T
             outcomes[index] = rejected
     below = "" if partition is None else f"{export.part(partition)}/"
     path = name if isinstance(export, FlatExport) else pc.binary_join_element_wise(_text(listed.folders), name, "/")
-    size, mtime_ns = pa.array(listed.sizes, pa.int64()), pa.array(listed.mtimes_ns, pa.int64())
+    size, mtime_ns = pa.array(listed.sizes, pa.int64()), times.column(listed.mtimes_ns)
     etag = pa.array(listed.etags, pa.string()) if listed.etags else pa.nulls(len(name), pa.string())
     good = pa.array([index not in outcomes for index in range(len(name))]) if outcomes else pa.repeat(True, len(name))
     bad = pa.array(list(outcomes), pa.int64())

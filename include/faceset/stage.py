@@ -1,13 +1,15 @@
-"""The bytes of a file that was read, in a new place: cloned, linked or written, and exactly those bytes."""
+"""What a file held when it was read, in a new place: cloned, linked or written, and exactly that."""
 
 import errno
 import fcntl
+import hashlib
 import os
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from include.faceset import files
+from include.faceset import files, large
+from include.faceset.large import Large
 from include.faceset.params import LinkMode
 
 _FICLONE = 0x40049409
@@ -26,8 +28,8 @@ class Source(NamedTuple):
     status: os.stat_result
 
 
-def stage(source: Source | None, data: bytes, target: str, link_mode: LinkMode) -> os.stat_result | None:
-    """Make `target` hold exactly `data`; None if the source changed under a clone or link.
+def stage(source: Source | None, content: bytes | Large, target: str, link_mode: LinkMode) -> os.stat_result | None:
+    """Make `target` hold exactly `content`; None if the source has changed since it was read.
 
     What has no `source` on a disk is written, whatever the mode.
     """
@@ -52,16 +54,40 @@ def stage(source: Source | None, data: bytes, target: str, link_mode: LinkMode) 
     written = os.open(target, _CREATE, files.FILE_MODE)
     try:
         if source is not None and link_mode == "clone" and _cloned(source.descriptor, written):
-            if os.pread(written, len(data) + 1, 0) != data:
-                Path(target).unlink()
-                return None
+            is_right = _holds(written, content)
         else:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(written, view) :]
+            is_right = _wrote(written, content)
+        if not is_right:
+            Path(target).unlink()
+            return None
         return os.fstat(written)
     finally:
         os.close(written)
+
+
+def _holds(descriptor: int, content: bytes | Large) -> bool:
+    if isinstance(content, bytes):
+        return os.pread(descriptor, len(content) + 1, 0) == content
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        return large.sha256(file) == content.sha256
+
+
+def _wrote(descriptor: int, content: bytes | Large) -> bool:
+    """Write all of it; False if it was not what it should be."""
+    if isinstance(content, bytes):
+        _write(descriptor, content)
+        return True
+    digest = hashlib.sha256()
+    for block in large.blocks(content.file):
+        digest.update(block)
+        _write(descriptor, block)
+    return digest.digest() == content.sha256
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def feasible(link_mode: LinkMode, folder: Path) -> LinkMode:

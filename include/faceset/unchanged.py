@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import tables
+from include.faceset import tables, times
 from include.faceset.attempt import Attempt
 from include.faceset.ledger import LEDGER, Outcome, kept
 from include.faceset.names import shown
@@ -35,7 +35,11 @@ PRESENT = pa.schema(
 
 
 def with_known(selected: pa.Table, known: pa.Table) -> pa.Table:
-    """Selected rows (schema MANIFEST) with what `known` (schema LEDGER) says of the same files: LEDGER, sorted."""
+    """Selected rows (schema MANIFEST) with what `known` (schema LEDGER) says of the same files: LEDGER, sorted.
+
+    A file on a disk is the same only if its time of modification is told (`times.are_told`).
+    """
+    known = known.filter(pc.or_(pc.is_valid(known["etag"]), times.are_told(known["mtime_ns"])))
     # A join finds no null equal to another, and files on a disk have no ETag.
     selected, known = (_with_etag(rows, pc.fill_null(rows["etag"], "")) for rows in (selected, known))
     joined = selected.join(known.drop_columns(["partition"]), keys=FILE, join_type="left outer")
@@ -126,7 +130,7 @@ def present_files(output: Path, names: list[str]) -> pa.Table:
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
                     size = status.st_size if stat.S_ISREG(status.st_mode) else -1
-                    found.append((name, f"{name}/{shown(entry.name)}", size, status.st_mtime_ns, status.st_nlink))
+                    found.append((name, f"{name}/{shown(entry.name)}", size, times.mtime_ns(status), status.st_nlink))
         except FileNotFoundError:
             continue
         except NotADirectoryError:  # also where a link lies in the folder's place

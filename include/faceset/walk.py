@@ -18,7 +18,7 @@ _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 class Listed:
     """Some files of an export. The lists of `folders` to `mtimes_ns` have one item a file; `folders` holds the
     folder's name below the walked one, or an empty text. `odd` has the path of each entry that is no regular file.
-    `etags` has one item a file of an export in S3, none of one on a disk."""
+    `etags` has one item a file of an export in S3, none of one on a disk. Times may be out of an int64's range."""
 
     folders: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)

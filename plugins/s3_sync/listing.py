@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError, InvalidPathError
 
 from s3_sync.asking import WITHIN_S, Damaged, ask, list_objects, may_help, pages
+from s3_sync.credentials import is_refused
 from s3_sync.errors import DestinationNotReady, NoAnswer, cause
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def list_prefix(connection: S3Connection, target: S3Target, bounds: Sequence[str
     except (InvalidPathError, _Doubtful):
         return list_raw(connection, target, bounds)
     except (BaseError, OSError) as error:
-        if may_help(error) and time.monotonic() - begun < WITHIN_S:
+        if (may_help(error) or is_refused(error)) and time.monotonic() - begun < WITHIN_S:
             log.info("listing again, page by page: %s", cause(error))
             return list_raw(connection, target, bounds)
         raise _not_listed(connection, target, error) from error

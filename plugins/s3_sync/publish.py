@@ -77,7 +77,7 @@ def _put(connection: S3Connection, target: S3Target, content: Path | bytes, key:
         return etag
 
     try:
-        etag = ask(key, put)
+        etag = ask(key, put, credentials=connection.credentials)
     except (BaseError, ClientError, OSError, NoAnswer) as error:
         raise UploadFailed(target.uri, {key: cause(error)}) from error
     return etag.strip('"') if etag else None

@@ -46,7 +46,7 @@ class S3Source:
     """The prefix ``uri``, with the credentials of an Airflow connection; nothing is sent before it is used.
 
     Keys are relative to the prefix; ``below`` is empty, or such a key that ends with a slash. Every method raises
-    SourceNotReady with cause and remedy.
+    SourceNotReady, or CredentialsNotReady, with cause and remedy.
     """
 
     uri: str
@@ -102,10 +102,10 @@ class S3Source:
         """
         full = self.target.key(key)
         with self._explained("read", "s3:GetObject"):
-            content = ask(self.uri, lambda: read_object(self.connection, full, etag))
+            content = self._read(full, etag)
             if content is None or not self._may_be_damaged(content, etag):
                 return content
-            again = ask(self.uri, lambda: read_object(self.connection, full, etag))
+            again = self._read(full, etag)
             if again not in {None, content} and self._may_be_damaged(again, etag):
                 raise OSError("bytes were damaged on the way")
             return again
@@ -126,6 +126,9 @@ class S3Source:
             with self._explained("read", "s3:GetObject"):
                 where = {"Bucket": self.target.bucket, "Key": self.target.key(key)}
                 ask(self.uri, lambda: self.connection.client.head_object(**where))
+
+    def _read(self, full: str, etag: str) -> bytes | None:
+        return ask(self.uri, lambda: read_object(self.connection, full, etag), credentials=self.connection.credentials)
 
     def _may_be_damaged(self, content: bytes | None, etag: str) -> bool:
         if self.connection.endpoint.startswith("https://") or not re.fullmatch(MD5_ETAG, etag):

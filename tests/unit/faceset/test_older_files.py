@@ -1,5 +1,6 @@
 """What an earlier version of this project left is understood: its files have no column for ETags."""
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -36,3 +37,17 @@ def test_a_run_goes_on_from_an_older_release_and_rolls_back_to_one(tmp_path: Pat
     assert (second.read, second.sealed.images) == (2, 5)
     back = run_to_seal(make_run(dataset, "back", release=first.sealed.release_id))
     assert back.output == {f"ann/2026-05-01__{number}.jpg": face(number) for number in range(3)}
+
+
+def test_what_an_older_release_kept_is_judged_by_the_rules_of_now(tmp_path: Path) -> None:
+    for number in range(2):
+        put(tmp_path / f"exports/training_data/ann/{number}.jpg", face(number))
+    dataset = make_dataset(tmp_path, [TREE])
+    first = run_to_seal(make_run(dataset, "1"))
+    assert run_to_seal(make_run(dataset, "2")).read == 0
+    path = first.run.release(first.sealed.release_id) / release.RELEASE_FILE
+    sealed = json.loads(path.read_text())
+    del sealed["rules"]
+    path.write_text(json.dumps(sealed))
+    assert run_to_seal(make_run(dataset, "3")).read == 2
+    assert run_to_seal(make_run(dataset, "4")).read == 0

@@ -31,11 +31,12 @@ from local.seaweed import REGION
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from local.seaweed import S3Server
 
     Choose = Callable[[str, int], str | None]
+    Instead = Callable[["Request"], "Answer | None"]
 
 LISTS = ("ListObjectsV2", "ListObjectVersions", "ListMultipartUploads")
 # What is said of a whole bucket, by the query that names it.
@@ -109,16 +110,16 @@ def can_meet(fault: str, operation: str) -> bool:
 class Proxy:
     """A running proxy. ``choose(operation, number)`` names the fault of an operation's request, counted from 0.
 
-    ``seen`` counts the requests of each operation, ``spoilt`` the faults that were met. ``canned`` has answers that the
-    proxy gives to operations by itself.
+    ``instead(request)``, which sees every request, may give an answer in the server's place.
+    ``seen`` counts the requests of each operation, ``spoilt`` the faults that were met.
     """
 
     endpoint: str
     server: S3Server
     choose: Choose = lambda _operation, _number: None
+    instead: Instead = lambda _request: None
     page_size: int | None = None
     opaque_etags: bool = False
-    canned: Mapping[str, Answer] = field(default_factory=dict)
     seed: int = 0
     seen: Counter[str] = field(default_factory=Counter)
     spoilt: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -251,10 +252,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def exchange(self, request: Request) -> None:
         proxy, operation = self.server.proxy, request.operation
+        if (answer := proxy.instead(request)) is not None:
+            self.say(answer)
+            return
         fault, drawn = proxy.fault(operation)
         match fault:
-            case None if operation in proxy.canned:
-                self.say(proxy.canned[operation])
             case None:
                 self.say(self.forward(request))
             case "500 InternalError" | "503 SlowDown" | "200 with an error":
