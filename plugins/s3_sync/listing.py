@@ -78,11 +78,16 @@ def list_prefix(connection: S3Connection, target: S3Target, bounds: Sequence[str
 
     def plain(after: str | None) -> Iterator[pa.RecordBatch]:
         offset = None if after is None else target.key(after)
+        firsts = set[str | None]()
         for listed in obstore.list(connection.store, target.prefix, offset=offset, chunk_size=PAGE, return_arrow=True):
             rows = pa.record_batch(listed)
             paths = rows["path"].cast(pa.string())
             if not pc.all(pc.starts_with(paths, target.prefix)).as_py() or pc.min(rows["size"]).as_py() == 0:
                 raise _Doubtful
+            first = paths[0].as_py() if len(paths) else None
+            if first in firsts:  # a listing that goes in circles has no end
+                raise _Doubtful
+            firsts.add(first)
             keys = pc.utf8_slice_codeunits(paths, start=start)
             etags = pc.utf8_trim(rows["e_tag"].cast(pa.string()), characters='"')
             yield pa.record_batch([keys, rows["size"].cast(pa.int64()), etags], schema=SCHEMA)
