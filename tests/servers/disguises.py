@@ -69,9 +69,7 @@ def refusal(status: int, code: str, message: str, *headers: tuple[str, str]) -> 
     return Answer(status, code, (("Content-Type", "application/xml"), *headers), text.encode())
 
 
-NOT_IMPLEMENTED = refusal(
-    501, "NotImplemented", "A header you provided implies functionality that is not implemented."
-)
+NOT_IMPLEMENTED = refusal(501, "NotImplemented", "A header you provided implies functionality that is not implemented.")
 
 
 class LikeSwift(Disguise):
@@ -127,6 +125,32 @@ class Forgets(Disguise):
         answer = self.forward(self.without(request, *named) if request.method in {"PUT", "GET", "HEAD"} else request)
         kept = tuple(header for header in answer.headers if not self.NAMES.match(header[0].lower()))
         return replace(answer, headers=kept)
+
+
+class KeepsUnread(Disguise):
+    """Gives back the SHA-256 that an upload carried, and has not compared it, as moto does with some."""
+
+    NAMES = ("x-amz-checksum-sha256", "x-amz-sdk-checksum-algorithm")
+    kept: dict[str, str] = {}  # noqa: RUF012 of the class, as a handler lives for one connection
+
+    def answer(self, request: Request) -> Answer:
+        if is_upload(request) and (carried := request.header(self.NAMES[0])):
+            self.kept[request.path] = carried
+            request = self.without(request, *self.NAMES)
+        answer = self.forward(request)
+        told = self.kept.get(request.path) if request.method == "HEAD" and answer.status == 200 else None
+        return replace(answer, headers=(*answer.headers, (self.NAMES[0], told))) if told else answer
+
+
+class GoesInCircles(Disguise):
+    """Its listings come back to their first page, as LocalStack's do after a name that is not ASCII."""
+
+    def answer(self, request: Request) -> Answer:
+        path, _, query = request.path.partition("?")
+        kept = [part for part in query.split("&") if not part.startswith("continuation-token=")]
+        if "list-type=2" in kept:
+            request = self.signed(replace(request, path=f"{path}?{'&'.join(kept)}"))
+        return self.forward(request)
 
 
 class DoublesDates(Disguise):
@@ -199,12 +223,10 @@ class RequesterPays(Disguise):
 class Damages(Disguise):
     """The line before a server: it turns a bit of the first upload of each object under ``/set/``."""
 
-    seen: set[str] = set()  # noqa: RUF012 of the class, as a handler lives for one connection
+    seen: set[str] = set()  # noqa: RUF012
 
     def answer(self, request: Request) -> Answer:
         if is_upload(request) and "/set/" in request.path and request.path not in self.seen:
             self.seen.add(request.path)
             request = replace(request, body=bytes([request.body[0] ^ 1]) + request.body[1:])
         return self.forward(request)
-
-

@@ -64,7 +64,9 @@ class Place:
         return content
 
     def is_there(self, bucket: str, key: str) -> bool:
-        return any(item["Key"] == key for item in self.admin.list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", ()))
+        return any(
+            item["Key"] == key for item in self.admin.list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", ())
+        )
 
 
 @contextmanager
@@ -87,6 +89,8 @@ DISGUISED: dict[str, type[disguises.Disguise]] = {
     "no DeleteObjects": disguises.NoBatches,
     "no trailing checksums": disguises.NoTrailers,
     "forgets checksums": disguises.Forgets,
+    "keeps sums unread": disguises.KeepsUnread,
+    "goes in circles": disguises.GoesInCircles,
     "doubled Date": disguises.DoublesDates,
     "zoneless Date": disguises.NoZones,
     "policy: conditional writes": disguises.OnlyOnCondition,

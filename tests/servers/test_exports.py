@@ -1,7 +1,6 @@
 """Exports that lie in S3, from their listing to the proven prefix, on every server."""
 
 import json
-
 from pathlib import Path
 
 import pyarrow as pa
