@@ -98,19 +98,25 @@ def pages(what: str, call: Callable[..., Answer], markers: Mapping[str, str], **
 
     ``markers`` maps what a page says of the next one to the argument that asks for it.
 
-    Raises NoAnswer as `ask` does.
+    Raises NoAnswer as `ask` does, also for a listing that comes back to a page which it has given before.
     """
     following: dict[str, Any] | None = {}
+    asked = set[tuple[Any, ...]]()
 
     def page() -> tuple[Answer, dict[str, Any] | None]:
         answer = call(**where, **(following or {}))
         if not answer["IsTruncated"]:
             return answer, None
-        return answer, {argument: answer[name] for name, argument in markers.items()}
+        after = {argument: answer[name] for name, argument in markers.items()}
+        if tuple(after.values()) in asked:
+            raise Damaged("a listing goes in circles: it comes back to a page that it has given before")
+        return answer, after
 
     while following is not None:
         answer, following = ask(what, page)
         yield answer
+        if following:
+            asked.add(tuple(following.values()))
 
 
 def may_help(error: BaseException) -> bool:

@@ -72,8 +72,8 @@ def _put(connection: S3Connection, target: S3Target, content: Path | bytes, key:
 
     def put() -> str | None:
         etag = obstore.put(connection.store, full, content, attributes=attributes)["e_tag"]
-        if not checked:
-            vouch(connection, full, etag, _sha256(content), content if isinstance(content, bytes) else None)
+        if not checked or not etag:
+            etag = vouch(connection, full, etag, _sha256(content), content if isinstance(content, bytes) else None)
         return etag
 
     try:

@@ -234,8 +234,8 @@ def _bring(
         attributes, tags = options.attributes(item.key), dict(options.tags) or None
         key = target.key(item.key)
         etag = obstore.put(connection.store, key, content, attributes=attributes, tags=tags, **how)["e_tag"]
-        if not checked:
-            vouch(connection, key, etag, item.sha256, content if isinstance(content, bytes) else None)
+        if not checked or not etag:
+            etag = vouch(connection, key, etag, item.sha256, content if isinstance(content, bytes) else None)
         return etag
 
     def copy(source: S3Source) -> str:

@@ -146,10 +146,15 @@ class Proxy:
 
 
 @contextmanager
-def running(server: S3Server, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
-    """Run a proxy before ``server`` on a free loopback port, speaking TLS if a context is given."""
+def running(
+    server: S3Server, tls: ssl.SSLContext | None = None, handler: type[_Handler] | None = None
+) -> Iterator[Proxy]:
+    """Run a proxy before ``server`` on a free loopback port, speaking TLS if a context is given.
+
+    Another ``handler`` changes what it likes.
+    """
     scheme = "https" if tls else "http"
-    listener = _Listener(("127.0.0.1", 0), _Handler)
+    listener = _Listener(("127.0.0.1", 0), handler or _Handler)
     if tls:
         listener.socket = tls.wrap_socket(listener.socket, server_side=True, do_handshake_on_connect=False)
     listener.proxy = Proxy(f"{scheme}://127.0.0.1:{listener.server_port}", server)
