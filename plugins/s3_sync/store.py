@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
     from s3_sync.credentials import S3Credentials
     from s3_sync.resolved import Resolved
 
-CONNECT_TIMEOUT_S = 10
-REQUEST_TIMEOUT_S = 120
-MAX_ATTEMPTS = 10
-FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.2, 15.0
-# A request is signed once for all its attempts, and S3 takes what was signed within 15 minutes.
-RETRY_TIMEOUT_S = 180
-
 # No value of these says "none".
 ENCRYPTION_VARIABLES = ("AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_")
 # Nobody can listen there.
@@ -39,7 +33,22 @@ NOWHERE = "http://127.0.0.1:0"
 _alone = threading.Lock()
 
 
-def build(resolved: Resolved, credentials: S3Credentials) -> S3Store:
+@dataclass(frozen=True)
+class Patience:
+    """How long a client waits for a connection, for an answer and between tries (seconds), and how often it tries.
+
+    ``retry_s`` is when the last try of a request begins.
+    """
+
+    connect_s: float
+    request_s: float
+    attempts: int
+    retry_s: float
+    first_backoff_s: float
+    max_backoff_s: float
+
+
+def build(resolved: Resolved, credentials: S3Credentials, patience: Patience) -> S3Store:
     """Return the client at the bucket's root; no request is sent.
 
     It is not to be pickled or copied: that would read the environment again, and in another process another one.
@@ -48,8 +57,8 @@ def build(resolved: Resolved, credentials: S3Credentials) -> S3Store:
         return S3Store(
             resolved.bucket,
             config=_config(resolved),
-            client_options=_client_options(resolved),
-            retry_config=_retry_config(),
+            client_options=_client_options(resolved, patience),
+            retry_config=_retry_config(patience),
             credential_provider=credentials,
         )
 
@@ -79,13 +88,13 @@ def _config(resolved: Resolved) -> S3Config:
     return config
 
 
-def _client_options(resolved: Resolved) -> ClientConfig:
+def _client_options(resolved: Resolved, patience: Patience) -> ClientConfig:
     options: ClientConfig = {
         # What is sent to an endpoint with TLS is not redirected to one without.
         "allow_http": resolved.endpoint.startswith("http://"),
         "allow_invalid_certificates": not resolved.checked,
-        "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
-        "timeout": timedelta(seconds=REQUEST_TIMEOUT_S),
+        "connect_timeout": timedelta(seconds=patience.connect_s),
+        "timeout": timedelta(seconds=patience.request_s),
     }
     if resolved.proxy:
         options["proxy_url"] = resolved.proxy
@@ -100,13 +109,13 @@ def _client_options(resolved: Resolved) -> ClientConfig:
     return options
 
 
-def _retry_config() -> RetryConfig:
+def _retry_config(patience: Patience) -> RetryConfig:
     return {
-        "max_retries": MAX_ATTEMPTS,
-        "retry_timeout": timedelta(seconds=RETRY_TIMEOUT_S),
+        "max_retries": patience.attempts,
+        "retry_timeout": timedelta(seconds=patience.retry_s),
         "backoff": {
-            "init_backoff": timedelta(seconds=FIRST_BACKOFF_S),
-            "max_backoff": timedelta(seconds=MAX_BACKOFF_S),
+            "init_backoff": timedelta(seconds=patience.first_backoff_s),
+            "max_backoff": timedelta(seconds=patience.max_backoff_s),
             "base": 2,
         },
     }
