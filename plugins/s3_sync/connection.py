@@ -12,12 +12,11 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 
-from s3_sync import store
 from s3_sync.credentials import S3Credentials, explained
 from s3_sync.named import DEFAULT, check_connection
 from s3_sync.options import check_encryption
 from s3_sync.resolved import SIGNATURE, Resolved, resolve
-from s3_sync.store import CONNECT_TIMEOUT_S, MAX_ATTEMPTS, REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S, Patience
+from s3_sync.store import Patience, build
 from s3_sync.target import check_bucket
 
 if TYPE_CHECKING:
@@ -26,9 +25,14 @@ if TYPE_CHECKING:
     from boto3.session import Session
     from obstore.store import S3Store
 
-__all__ = ["REQUEST_TIMEOUT_S", "RETRY_TIMEOUT_S", "S3Connection", "connect"]
-
 log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 10
+REQUEST_TIMEOUT_S = 120
+MAX_ATTEMPTS = 10
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.2, 15.0
+# A request is signed once for all its tries, and S3 takes it for 15 minutes.
+RETRY_TIMEOUT_S = 180
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class S3Connection:
     credentials: S3Credentials = field(repr=False)
 
     def new_store(self, patience: Patience) -> S3Store:
-        return store.build(self.resolved, self.credentials, patience)
+        return build(self.resolved, self.credentials, patience)
 
     @property
     def bucket(self) -> str:
@@ -121,7 +125,10 @@ def connect(
         )
     if not resolved.checked:
         log.warning("the connection says verify=False: TLS certificates are not checked")
-    return S3Connection(resolved, store.build(resolved, credentials, Patience()), client, new_client, credentials)
+    patience = Patience(
+        CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, MAX_ATTEMPTS, RETRY_TIMEOUT_S, FIRST_BACKOFF_S, MAX_BACKOFF_S
+    )
+    return S3Connection(resolved, build(resolved, credentials, patience), client, new_client, credentials)
 
 
 class _Hook(S3Hook):

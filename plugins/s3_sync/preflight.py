@@ -40,6 +40,7 @@ READ_TIMEOUT_S = 3
 LAST_REQUEST_S = 10 - CONNECT_TIMEOUT_S - READ_TIMEOUT_S
 SIBLING = ".releases"
 PROBE = b"probe"
+HASTY = Patience(CONNECT_TIMEOUT_S, READ_TIMEOUT_S, 0, LAST_REQUEST_S, 0.1, 1.0)
 QUESTIONS_AT_ONCE = 8
 _NO_ENCRYPTION = "leave it to the bucket's default, or use an endpoint that has it (on some only with TLS)"
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, RequestTimeTooSkewed
@@ -178,7 +179,7 @@ class _Check:
             place = pool.submit(
                 check_one_place,
                 self.asking,
-                self.connection.new_store(Patience(CONNECT_TIMEOUT_S, READ_TIMEOUT_S, retries=0)),
+                self.connection.new_store(HASTY),
             )
             place.result()
             order, whole, way = listed.result()

@@ -368,7 +368,7 @@ def test_both_trust_the_same_authorities(
     bundle, context = certificate(tmp_path)
     (tmp_path / "with_ca").write_text(f"[default]\nca_bundle = {bundle}\n")
     files = {"<ca>": str(bundle), "<config>": str(tmp_path / "with_ca")}
-    monkeypatch.setattr("s3_sync.store.MAX_ATTEMPTS", 0)
+    monkeypatch.setattr("s3_sync.connection.MAX_ATTEMPTS", 1)
     with proxy.running(server, context) as secure:
         said = {key: files.get(value, value) for key, value in extra.items()}
         with_extra(monkeypatch, endpoint_url=secure.endpoint, **said)
@@ -580,7 +580,7 @@ def test_no_client_is_led_to_another_server(
         return moved(status, "TemporaryRedirect", Location=f"{elsewhere}{request.path}")
 
     named.instead = led
-    monkeypatch.setattr("s3_sync.store.MAX_ATTEMPTS", 0)
+    monkeypatch.setattr("s3_sync.connection.MAX_ATTEMPTS", 1)
     connection = connect(target.bucket)
     where = {"Bucket": target.bucket, "Key": "key"}
     calls: list[Callable[[], Any]] = [
