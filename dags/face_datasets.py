@@ -556,6 +556,8 @@ def summary() -> dict[str, Any]:
 
     folder = Path(handed["folder"])
     sealed = release.read(folder)
+    if connection is not None:
+        check_published(connection, target.sibling(".releases"), sealed.release_id)
     summaries.summarise(run, sealed, took, ti.xcom_pull(task_ids="sync"), ti.xcom_pull(task_ids="erase"))
     if connection is not None:
         releases = target.sibling(".releases")
@@ -572,6 +574,19 @@ def summary() -> dict[str, Any]:
         "identities": sealed.identities,
         "images": sealed.images,
     }
+
+
+def check_published(connection: Any, releases: Any, release_id: str) -> None:
+    """Fail if the bucket does not say that it holds a release: what a summary says of it would not be true."""
+    from s3_sync.publish import read_pointer
+
+    found = read_pointer(connection, releases).get("release_id")
+    if found != release_id:
+        msg = (
+            f"the latest.json of {releases.uri} names {found or 'nothing'}, so release {release_id} is not proven "
+            "there: verify has not run since (was it marked as success?). Clear sync, with the tasks that follow it"
+        )
+        raise AirflowFailException(msg)
 
 
 def schedule_of(dataset: Dataset) -> Any:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import obstore
+from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError
 
 from s3_sync.asking import ask
@@ -45,6 +46,18 @@ def publish(
     abort_unfinished(connection, releases)
     check()
     put_bytes(connection, releases, json.dumps(pointer, indent=2).encode(), POINTER)
+
+
+def read_pointer(connection: S3Connection, releases: S3Target) -> dict[str, Any]:
+    """Return what ``latest.json`` under ``releases`` holds; nothing where there is none."""
+    try:
+        answer = connection.client.get_object(Bucket=releases.bucket, Key=releases.key(POINTER))
+        found: dict[str, Any] = json.loads(answer["Body"].read())
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        return {}
+    return found
 
 
 def put_file(
