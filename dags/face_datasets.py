@@ -87,6 +87,9 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | --- | --- | --- |
 | preflight | an export is not mounted, the disk is full, bucket or credentials are wrong | what the message says |
 | any | its worker lacks the shared volume (it says which) | mount it there, or take it off the queue; clear the task |
+| any | a later run has changed output or bucket since (it says which) | trigger again, or roll back with `release` |
+| any | an earlier task was marked as success without having run (it says which) | clear that one, with its downstream |
+| copy_shard is *upstream_failed*, all before is green | so was `filter_manifest` | clear it, with its downstream |
 | scan | a folder cannot be read | give Airflow's user access, clear the task |
 | filter_manifest | no identity has enough images | check the exports' declared layouts and `min_images` |
 | copy_shard | disk full or failing | make room, clear the task: it starts its shard again |
@@ -100,6 +103,11 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | verify | somebody else wrote to the prefix | clear from `sync` on |
 | erase | the list of people to erase was changed under the run | trigger again |
 | erase | versions may not be listed or deleted (Object Lock, permissions) | put that right, clear the task |
+
+**Runs that are no longer the last**: a run begins with `preflight`. Its other tasks can be cleared as long as no later
+run has changed output or bucket, or, from `approve_deletions` on, as long as the release that it sealed is the one in
+place. Otherwise they change nothing and say which run came later. A dry run, and one that finds nothing to do, change
+nothing, so they do not count. To clear a run from `preflight` on is to trigger it again, with the params that it has.
 
 **When a run waits for you** (`approve_deletions`, state *awaiting input*): the release has shrunk, and `sync` would
 delete more than `max_delete_fraction` of the bucket. Nothing has been changed there yet. Open the task, tab *Required

@@ -175,3 +175,16 @@ def test_runs_and_cleared_tasks_in_any_order(deployment: Deployment, tmp_path: P
             releases[now.release] = now.output
     log.info("what was told: %s", told)
     log.info("%s", "\n".join(happened))
+
+
+def test_a_summary_tells_of_the_bucket_only_what_is_proven(deployment: Deployment) -> None:
+    deployment.restore(deployment.folder / "nothing", {})
+    write_exports(deployment.folder / "exports", 0)
+    run = Begun("manual__1")
+    assert not work(deployment, run, run.tasks[: run.tasks.index("verify")])
+    release = run.handed_over["seal"]["release_id"]
+    error = work(deployment, run, ["summary"])  # as where verify was marked as success
+    assert f"names nothing, so release {release} is not proven there" in error
+    assert "Clear sync, with the tasks that follow it" in error
+    assert not (deployment.folder / f"merged.releases/{release}/SUMMARY.md").exists()
+    assert not work(deployment, run, run.tasks[run.tasks.index("sync") :])
