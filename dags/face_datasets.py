@@ -213,8 +213,8 @@ def handed_over(task_id: str) -> dict[str, Any]:
     found: dict[str, Any] | None = get_current_context()["ti"].xcom_pull(task_ids=task_id)
     if found is None or (task_id == "preflight" and "turn" not in found):
         msg = (
-            f"{task_id} has handed nothing over in this run: it has not run (was it skipped, or marked as success?), or "
-            f"ran under an earlier version. Clear {task_id}, with the tasks that follow it"
+            f"{task_id} has handed nothing over in this run: it did not run (was it marked as success?), was "
+            f"skipped, or ran under an earlier version. Clear {task_id}, with the tasks that follow it"
         )
         raise AirflowFailException(msg)
     return found
@@ -246,8 +246,8 @@ def wait_for_turn(run: Run, *, anew: bool = False) -> None:
     ti = get_current_context()["ti"]
 
     def is_over(other: owner.Owner) -> bool:
-        # Counted, since asking for the state of a run that Airflow does not know is an error. A run that had the output
-        # and is queued was cleared: none of its tasks is at work, and where one run may be active it waits for this one.
+        # Counted, since asking for the state of a run that Airflow does not know is an error. One that had the output
+        # and is queued was cleared: no task of it is at work, and where one run may be active it waits for this one.
         return not ti.get_dr_count(dag_id=other.dag_id, run_ids=[other.run_id], states=["running"])
 
     if other := owner.take(run, is_over, anew=anew):
