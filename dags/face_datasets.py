@@ -88,6 +88,9 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | preflight | an export is not mounted, the disk is full, bucket or credentials are wrong | what the message says |
 | preflight (queued, not red) | no worker serves the `queue` of the dataset file | `airflow celery worker --queues …` |
 | any | its worker lacks the shared volume (it says which) | mount it there, or take it off the queue; clear the task |
+| any | a later run has changed output or bucket since (it says which) | trigger again, or roll back with `release` |
+| any | an earlier task was marked as success without having run (it says which) | clear that one, with its downstream |
+| copy_shard is *upstream_failed*, all before is green | so was `filter_manifest` | clear it, with its downstream |
 | scan | a folder cannot be read | give Airflow's user access, clear the task |
 | filter_manifest | no identity has enough images | check the exports' declared layouts and `min_images` |
 | copy_shard | disk full or failing | make room, clear the task: it starts its shard again |
@@ -104,6 +107,11 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 
 **When a run is green**, read its `SUMMARY.md` all the same (`summary` logs as warnings what to look at): lines of the
 list of people to erase that match nobody, fewer images than a batch.
+
+**Runs that are no longer the last**: a run begins with `preflight`. Its other tasks can be cleared as long as no later
+run has changed output or bucket, or, from `approve_deletions` on, as long as the release that it sealed is the one in
+place. Otherwise they change nothing and say which run came later. A dry run, and one that finds nothing to do, change
+nothing, so they do not count. To clear a run from `preflight` on is to trigger it again, with the params that it has.
 
 **When a run waits for you** (`approve_deletions`, state *awaiting input*): the release has shrunk, and `sync` would
 delete more than `max_delete_fraction` of the bucket. Nothing has been changed there yet. Open the task, tab *Required
@@ -209,8 +217,8 @@ def handed_over(task_id: str) -> dict[str, Any]:
     found: dict[str, Any] | None = get_current_context()["ti"].xcom_pull(task_ids=task_id)
     if found is None or (task_id == "preflight" and "turn" not in found):
         msg = (
-            f"{task_id} has handed nothing over in this run: it has not run (was it marked as success?), or ran under "
-            f"an earlier version. Clear {task_id}, with the tasks that follow it"
+            f"{task_id} has handed nothing over in this run: it did not run (was it marked as success?), was "
+            f"skipped, or ran under an earlier version. Clear {task_id}, with the tasks that follow it"
         )
         raise AirflowFailException(msg)
     return found
@@ -258,8 +266,8 @@ def wait_for_turn(run: Run, *, anew: bool = False) -> None:
     ti = get_current_context()["ti"]
 
     def is_over(other: owner.Owner) -> bool:
-        # Counted, since asking for the state of a run that Airflow does not know is an error. One that is queued after
-        # it had the output was cleared: it cannot go on before this run has ended, where one run may be active.
+        # Counted, since asking for the state of a run that Airflow does not know is an error. One that had the output
+        # and is queued was cleared: no task of it is at work, and where one run may be active it waits for this one.
         return not ti.get_dr_count(dag_id=other.dag_id, run_ids=[other.run_id], states=["running"])
 
     if other := owner.take(run, is_over, anew=anew):
@@ -586,6 +594,8 @@ def summary() -> dict[str, Any]:
 
     folder = Path(handed["folder"])
     sealed = release.read(folder)
+    if connection is not None:
+        check_published(connection, target.sibling(".releases"), sealed.release_id)
     summaries.summarise(run, sealed, took, ti.xcom_pull(task_ids="sync"), ti.xcom_pull(task_ids="erase"))
     if connection is not None:
         releases = target.sibling(".releases")
@@ -602,6 +612,19 @@ def summary() -> dict[str, Any]:
         "identities": sealed.identities,
         "images": sealed.images,
     }
+
+
+def check_published(connection: Any, releases: Any, release_id: str) -> None:
+    """Fail if the bucket does not say that it holds a release: what a summary says of it would not be true."""
+    from s3_sync.publish import read_pointer
+
+    found = read_pointer(connection, releases).get("release_id")
+    if found != release_id:
+        msg = (
+            f"the latest.json of {releases.uri} names {found or 'nothing'}, so release {release_id} is not proven "
+            "there: verify has not run since (was it marked as success?). Clear sync, with the tasks that follow it"
+        )
+        raise AirflowFailException(msg)
 
 
 def schedule_of(dataset: Dataset) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from botocore.exceptions import ClientError
 from s3_sync.capabilities import body
 from s3_sync.delete import BATCH, Way, remove
 from s3_sync.errors import NoAnswer, S3SyncError, cause
-from s3_sync.publish import POINTER, put_file
+from s3_sync.publish import POINTER, put_file, read_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -149,13 +148,7 @@ def _clear_null_marker(connection: S3Connection, target: S3Target, key: str) -> 
 
 def check_pointer(connection: S3Connection, target: S3Target, name: str, wanted: str) -> None:
     """Check that ``latest.json`` under ``target`` says ``wanted`` under ``name``. Raises EraseFailed."""
-    try:
-        answer = connection.client.get_object(Bucket=target.bucket, Key=target.key(POINTER))
-        found = json.loads(answer["Body"].read()).get(name)
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-            raise
-        found = None
+    found = read_pointer(connection, target).get(name)
     if found != wanted:
         raise EraseFailed(
             f"{target.uri}{POINTER} names {found or 'nothing'} and no longer {wanted}: somebody else has changed the"

@@ -154,9 +154,20 @@ class S3Source:
                         f"{self.uri} and {ours.uri}, which is written to, lie in one another: choose others"
                     )
         if (key := self._first("")) is not None:
-            with self._explained("read", "s3:GetObject"):
-                where = {"Bucket": self.target.bucket, "Key": self.target.key(key)}
-                ask(self.uri, lambda: self.connection.client.head_object(**where))
+            self._check_one_place(self.target.key(key))
+
+    def _check_one_place(self, full: str) -> None:
+        """Check that both clients see the same object: one of them lists, the other one reads."""
+        on = self.connection
+        with self._explained("read", "s3:GetObject"):
+            one = ask(self.uri, lambda: on.client.head_object(Bucket=on.bucket, Key=full))
+            other = ask(self.uri, lambda: obstore.head(on.store, full), credentials=on.credentials)
+        if bare(one["ETag"]) != bare(other["e_tag"] or ""):
+            raise SourceNotReady(
+                f"{self.uri}: an object has one ETag for one of the two clients that read it and another one for the"
+                f" other at {on.endpoint}. Look for a proxy, a cache or a redirect before the endpoint, and that nobody"
+                " writes there now"
+            )
 
     def _read(self, full: str, etag: str, part: tuple[int, int] | None = None) -> bytes | None:
         on = self.connection
@@ -192,11 +203,23 @@ class S3Source:
         try:
             yield
         except (BaseError, BotoCoreError, ClientError, ET.ParseError, OSError, NoAnswer, Unordered) as error:
+            remedy = self._remedy(error, permission)
             raise SourceNotReady(
-                f"{self.uri} cannot be {verb} ({cause(error)}): check the bucket, the endpoint"
-                f" {self.connection.endpoint} and that connection {self.aws_conn_id!r} may read it ({permission});"
-                " then clear this task"
+                f"{self.uri} cannot be {verb} ({cause(error)}): {remedy}; then clear this task"
             ) from error
+
+    def _remedy(self, error: Exception, permission: str) -> str:
+        where = f"check the bucket, the endpoint {self.connection.endpoint} and that connection {self.aws_conn_id!r}"
+        answer = error.response["ResponseMetadata"] if isinstance(error, ClientError) else {}
+        named = answer.get("HTTPHeaders", {}).get("x-amz-bucket-region")
+        if named and named != self.connection.resolved.region:
+            return f"the bucket is in {named}: set region_name in the extra of connection {self.aws_conn_id!r}"
+        if answer.get("HTTPStatusCode") == 403 and not self.connection.resolved.request_payer:
+            return (
+                f"{where} may read it ({permission}); if whoever asks pays for this bucket, and that is meant, add"
+                ' {"service_config": {"s3": {"request_payer": true}}} to its extra'
+            )
+        return f"{where} may read it ({permission})"
 
 
 class _Parts(io.RawIOBase):
@@ -231,6 +254,11 @@ class _Parts(io.RawIOBase):
         return len(content)
 
 
+def bare(etag: str) -> str:
+    """Return an ETag without its quotes, and without the mark of a weak one."""
+    return etag.removeprefix("W/").strip('"')
+
+
 def read_object(
     connection: S3Connection, key: str, etag: str | None, part: tuple[int, int] | None = None
 ) -> bytes | None:
@@ -243,7 +271,7 @@ def read_object(
         options["range"] = part
     try:
         answer = obstore.get(connection.store, key, options=options)
-        if etag and (answer.meta["e_tag"] or "").removeprefix("W/").strip('"') != etag:
+        if etag and bare(answer.meta["e_tag"] or "") != etag:
             return None
         content = bytes(answer.bytes())
     except (PreconditionError, FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Runs of every kind begin, break off, go on, and have tasks cleared, in any order: only the last to begin changes.
+"""Runs of all kinds begin, break off, go on, have tasks cleared or marked as success: only the last to begin changes.
 
 The order is drawn from a seed (SEED); STEPS is how many things happen. Whatever it is, disk and bucket stay as the run
 that began last left them, or the bucket is brought to what the disk holds; every refusal is in words; and a run from
@@ -32,8 +32,11 @@ IN_WORDS = {
     "FilterError",
     "PartsError",
     "SealError",
+    "VerifyFailed",
+    "upstream_failed",
 }
 """Errors that tell a person what to do."""
+UPSTREAM_FAILED = "copy_shard: upstream_failed: "
 SKIPPED = "AirflowSkipException"
 KINDS = ("full", "full", "dry", "back", "local", "erasing")
 NOT_DONE = {"dry": {"copy_shard", "seal", "approve_deletions", "sync", "verify", "erase", "render_config"}}
@@ -78,6 +81,8 @@ def work(deployment: Deployment, run: Begun, tasks: list[str]) -> str:
     """Do tasks of a run as Airflow does: what ended well before stays so, until one fails. Its error, or nothing."""
     run.ended -= set(tasks)
     for task in tasks:
+        if task == "copy_shard" and not run.handed_over.get("filter_manifest"):
+            return UPSTREAM_FAILED  # Airflow cannot map it over nothing
         run.handed_over.pop(task, None)
         outcomes = [deployment.do(run, task, arguments) for arguments in run.instances(task)]
         errors = [one.error for one in outcomes if one.status and not one.error.startswith(SKIPPED)]
@@ -95,6 +100,24 @@ def expected(folder: Path, version: int, listed: bytes) -> dict[str, bytes]:
     write_exports(folder / "exports", version)
     dataset = make_dataset(folder, [FLAT, TREE], shards=2)
     return run_to_seal(make_run(dataset, suppressed=str(put(folder / "people", listed)))).output
+
+
+def check_older(before: Seen, now: Seen, where: str) -> None:
+    """A run that is not the last left all as it was, or brought the bucket to what the disk holds."""
+    assert (now.output, now.release) == (before.output, before.release), where
+    assert (now.objects, now.published) == (before.objects, before.published) or now.objects == now.output, where
+
+
+def check_whole(
+    run: Begun, now: Seen, wanted: dict[str, bytes], releases: dict[str, dict[str, bytes]], where: str
+) -> None:
+    """A run that was done from its scan to its end made what it should; what an erasure made anew is not known."""
+    if run.kind == "back":
+        wanted = releases.get(run.params["release"], now.output)
+    assert now.output == wanted, where
+    if run.kind != "local":
+        assert now.objects == now.output, where
+        assert now.published == now.release == run.handed_over["seal"]["release_id"], where
 
 
 def test_runs_and_cleared_tasks_in_any_order(deployment: Deployment, tmp_path: Path) -> None:
@@ -125,8 +148,11 @@ def test_runs_and_cleared_tasks_in_any_order(deployment: Deployment, tmp_path: P
             tasks = run.tasks[: rng.choice([len(run.tasks), rng.randrange(1, len(run.tasks) + 1)])]
         else:
             run = rng.choice(runs[-4:])
-            at = rng.choice([number for number, one in enumerate(run.tasks) if run.ended >= set(run.tasks[:number])])
+            at = rng.choice([number for number in range(len(run.tasks)) if run.ended >= set(run.tasks[:number])])
             tasks = run.tasks[at:] if rng.random() < 0.5 else [run.tasks[at]]
+            if at + 1 < len(run.tasks) and run.tasks[at] not in run.ended and rng.random() < 0.5:
+                run.ended.add(run.tasks[at])  # marked as success
+                tasks = run.tasks[at + 1 :]
         error = work(deployment, run, tasks)
         if "preflight" in tasks and "preflight" in run.ended:
             run.number = begun = begun + 1
@@ -134,24 +160,31 @@ def test_runs_and_cleared_tasks_in_any_order(deployment: Deployment, tmp_path: P
         where = "\n".join(happened)
         now = see(deployment)
 
+        told[error.partition("(")[0]] = told.get(error.partition("(")[0], 0) + 1
         check_pointers(deployment, where)
         assert not error or error.split(": ")[1] in IN_WORDS, where
-        told[error.partition("(")[0]] = told.get(error.partition("(")[0], 0) + 1
-        if run.number < last:
-            assert (now.output, now.release) == (before.output, before.release), where
-            assert (now.objects, now.published) == (before.objects, before.published) or now.objects == now.output, (
-                where
-            )
-        elif now != before:
-            last = run.number
         if run.kind == "dry" or "a later run" in error:
             assert now == before, where
-        elif not error and run.tasks[1:] == tasks[-len(run.tasks) + 1 :]:
-            of_release = releases.get(str(run.params.get("release")))
-            assert now.output == (of_release or wanted[version, run.kind == "erasing"]), where
-            assert run.kind == "local" or now.objects == now.output, where
-            assert run.kind == "local" or now.published == now.release == run.handed_over["seal"]["release_id"], where
+        elif run.number < last:
+            check_older(before, now, where)
+        elif now != before:
+            last = run.number
+        if run.kind != "dry" and not error and tasks[-len(run.tasks) + 1 :] == run.tasks[1:]:
+            check_whole(run, now, wanted[version, run.kind == "erasing"], releases, where)
         if now.release:
             releases[now.release] = now.output
     log.info("what was told: %s", told)
     log.info("%s", "\n".join(happened))
+
+
+def test_a_summary_tells_of_the_bucket_only_what_is_proven(deployment: Deployment) -> None:
+    deployment.restore(deployment.folder / "nothing", {})
+    write_exports(deployment.folder / "exports", 0)
+    run = Begun("manual__1")
+    assert not work(deployment, run, run.tasks[: run.tasks.index("verify")])
+    release = run.handed_over["seal"]["release_id"]
+    error = work(deployment, run, ["summary"])  # as where verify was marked as success
+    assert f"names nothing, so release {release} is not proven there" in error
+    assert "Clear sync, with the tasks that follow it" in error
+    assert not (deployment.folder / f"merged.releases/{release}/SUMMARY.md").exists()
+    assert not work(deployment, run, run.tasks[run.tasks.index("sync") :])

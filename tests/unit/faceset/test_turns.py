@@ -240,3 +240,19 @@ def test_a_task_before_that_never_ran_is_named(dataset: Dataset, task: str) -> N
                 "restore": lambda: restore_shard.restore_shard(run, 0),
                 "dry_run": lambda: summary.dry_run(run, None, []),
             }[task]()
+
+
+def test_without_an_output_the_release_counts(tmp_path: Path, dataset: Dataset) -> None:
+    apart = dataset.model_copy(update={"output": None, "releases": str(tmp_path / "releases")})
+    first = begin(apart, "1")
+    sealed = run_to_seal(first).sealed
+    add(apart, 10)
+    later = begin(apart, "2")
+    scan.scan(later, "training_data")
+    filter_manifest.filter_manifest(later)
+    copy_shard.copy_shard(later, 0)
+    turns.check(first)
+    after = seal.seal(later)
+    for check in (lambda: turns.check(first), lambda: turns.check_sealed(first, sealed.release_id)):
+        with pytest.raises(turns.OutdatedError, match=f"published release {after.release_id} in {tmp_path}/releases"):
+            check()
