@@ -1,6 +1,6 @@
 """What the DAG's tasks do, as commands that can be timed beside others: `python -m bench.ours <work> <JSON>`.
 
-The disk work runs in two processes, as the pool `disk` allows on two cores.
+The disk work runs in two processes, as Airflow's tasks do on two cores.
 """
 
 import json

@@ -5,11 +5,15 @@ DAGs of the files that are right, and this one, which has no DAG, fails while an
 """
 
 # Airflow parses a file only if it names both: airflow, dag.
+import sys
 from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # as in face_datasets.py
 
 from include.faceset import dataset
 
-FOLDER = Path(__file__).parent.parent / "include" / "datasets"
+FOLDER = ROOT / "include" / "datasets"
 
 mistakes = []
 for path in dataset.find(FOLDER):

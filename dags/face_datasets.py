@@ -6,8 +6,10 @@ what a dataset is, in its YAML file.
 
 import logging
 import platform
+import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,13 +35,17 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
 )
 
+ROOT = Path(__file__).parent.parent
+# Airflow puts its folder of DAGs on the path, and that of plugins if it is this project's, but not `include`.
+sys.path[:0] = [folder for folder in (str(ROOT), str(ROOT / "plugins")) if folder not in sys.path]
+
 from include.faceset import params as run_params
-from include.faceset.dataset import Dataset, DatasetError, find, load
+from include.faceset.dataset import DEFAULT_QUEUE, Dataset, DatasetError, find, load
 from include.faceset.run import Run
 from s3_sync.approval import ApproveDeletionsOperator
 from s3_sync.operators import S3SyncOperator, holder_of
 
-FOLDER = Path(__file__).parent.parent / "include" / "datasets"
+FOLDER = ROOT / "include" / "datasets"
 
 log = logging.getLogger(__name__)
 
@@ -47,23 +53,18 @@ TURN = timedelta(seconds=5)
 """How long a task is put off while another run works on the same output."""
 
 DISK: dict[str, Any] = {
-    "pool": "disk",
     # An error is final: the same files give it again. A try whose worker was lost left none, and is tried again.
     "retries": 2,
     "retry_policy": ExceptionRetryPolicy(rules=[], default=RetryAction.FAIL),
     "retry_delay": timedelta(seconds=5),
 }
 NETWORK: dict[str, Any] = {
-    "pool": "s3",
     "retry_policy": None,
     "retries": 3,
     "retry_delay": timedelta(seconds=10),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=5),
 }
-FROM_S3 = {**NETWORK, "pool": "disk"}
-"""A task that works on files, some of which it reads from S3."""
-
 RUNBOOK = """
 ### {name}
 {description}
@@ -85,6 +86,7 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | red | usually | do |
 | --- | --- | --- |
 | preflight | an export is not mounted, the disk is full, bucket or credentials are wrong | what the message says |
+| preflight (queued, not red) | no worker serves the `queue` of the dataset file | `airflow celery worker --queues …` |
 | any | its worker lacks the shared volume (it says which) | mount it there, or take it off the queue; clear the task |
 | scan | a folder cannot be read | give Airflow's user access, clear the task |
 | filter_manifest | no identity has enough images | check the exports' declared layouts and `min_images` |
@@ -137,6 +139,7 @@ While `latest.json` is missing in the bucket, do not train from it: a run is cha
 
 QUESTION = """\
 {%- set sealed = ti.xcom_pull(task_ids='seal') -%}
+{%- if sealed -%}
 Release `{{ sealed.release_id }}` of `{{ dag.dag_id }}` holds {{ '{:,}'.format(sealed.images) }} images of
 {{ '{:,}'.format(sealed.identities) }} identities.
 {%- if sealed.erased %}
@@ -147,6 +150,7 @@ approve, they are in the bucket.
 
 Look first: are all exports mounted, and whole? Is `min_images` ({{ params.min_images }}) as it was? Is the destination
 the right one? `ledger.parquet` in `{{ sealed.folder }}` says of every file why it is in the release or not.
+{%- endif %}
 """
 
 
@@ -154,22 +158,67 @@ DATASETS: dict[str, Dataset] = {}
 
 
 def current_run() -> Run:
-    """The run that this task belongs to, once the output is its own; until then the task is put off."""
-    run = declared_run()
-    check_worker(run)
+    """The run that this task belongs to, once the output is its own; until then the task is put off.
+
+    Of a task before `seal`: it fails before anything is touched if a later run has changed something (turns.py).
+    """
+    from include.faceset import turns
+
+    run = begun_run()
+    with refused(turns.OutdatedError):
+        turns.check(run)
+    return run
+
+
+def sealed_run() -> tuple[Run, dict[str, Any]]:
+    """The run that this task belongs to, as `current_run`, and what its `seal` handed over.
+
+    Of a task after `seal`: it fails before anything is touched if its release is not the one in place (turns.py).
+    """
+    from include.faceset import turns
+
+    run, sealed = begun_run(), handed_over("seal")
+    with refused(turns.OutdatedError):
+        turns.check_sealed(run, sealed["release_id"])
+    return run, sealed
+
+
+def begun_run() -> Run:
+    """The run that this task belongs to, with the turn that its `preflight` took, once the output is its own."""
+    noted = handed_over("preflight")
+    run = replace(declared_run(), turn=noted["turn"], after=noted["after"])
+    check_worker(run, noted)
     wait_for_turn(run)
     return run
 
 
-def check_worker(run: Run) -> None:
+@contextmanager
+def refused(error: type[Exception]) -> Iterator[None]:
+    """End the task for good where the block raises such an error: another try would raise it again."""
+    try:
+        yield
+    except error as why:
+        raise AirflowFailException(str(why)) from why
+
+
+def handed_over(task_id: str) -> dict[str, Any]:
+    """What an earlier task of this run handed over; whoever marks a task as success hands nothing over."""
+    found: dict[str, Any] | None = get_current_context()["ti"].xcom_pull(task_ids=task_id)
+    if found is None or (task_id == "preflight" and "turn" not in found):
+        msg = (
+            f"{task_id} has handed nothing over in this run: it has not run (was it marked as success?), or ran under "
+            f"an earlier version. Clear {task_id}, with the tasks that follow it"
+        )
+        raise AirflowFailException(msg)
+    return found
+
+
+def check_worker(run: Run, noted: dict[str, Any]) -> None:
     """Fail before anything is touched if this worker does not share the folders of the one that had preflight."""
     from include.faceset import shared
 
-    if noted := get_current_context()["ti"].xcom_pull(task_ids="preflight"):
-        try:
-            shared.check(run, shared.Seen(**noted), platform.node())
-        except shared.NotSharedError as error:
-            raise AirflowFailException(str(error)) from error
+    with refused(shared.NotSharedError):
+        shared.check(run, shared.Seen(noted["worker"], noted["folders"]), platform.node())
 
 
 def check_exports(run: Run) -> None:
@@ -183,17 +232,34 @@ def check_exports(run: Run) -> None:
         raise AirflowFailException(f"on {platform.node()}: {error}") from error
 
 
-def wait_for_turn(run: Run) -> None:
+def check_destination_is_its_own(run: Run) -> None:
+    """Fail if the run's destination, or the one that its dataset's asset is named after, is another dataset's too.
+
+    Each sync would delete what the other has brought, and of two assets at one place Airflow lets only one be updated.
+    """
+    places = {run.dataset.destination, run.params.destination}
+    for name, other in DATASETS.items():
+        shared = [one for one in places if one.startswith(other.destination) or other.destination.startswith(one)]
+        if name != run.dataset.name and shared:
+            msg = (
+                f"destination: {shared[0]} and {other.destination} of the dataset {name!r} lie in one another; give "
+                "each dataset a destination of its own"
+            )
+            raise AirflowFailException(msg)
+
+
+def wait_for_turn(run: Run, *, anew: bool = False) -> None:
     """Put the task off while another run works on the same output (a backfill starts several runs at once)."""
     from include.faceset import owner
 
     ti = get_current_context()["ti"]
 
     def is_over(other: owner.Owner) -> bool:
-        # Counted, since asking for the state of a run that Airflow does not know is an error.
-        return not ti.get_dr_count(dag_id=other.dag_id, run_ids=[other.run_id], states=["queued", "running"])
+        # Counted, since asking for the state of a run that Airflow does not know is an error. One that is queued after
+        # it had the output was cleared: it cannot go on before this run has ended, where one run may be active.
+        return not ti.get_dr_count(dag_id=other.dag_id, run_ids=[other.run_id], states=["running"])
 
-    if other := owner.take(run, is_over):
+    if other := owner.take(run, is_over, anew=anew):
         log.info("run %s of %s works on the same output: waiting for it", other.run_id, other.dag_id)
         raise AirflowRescheduleException(datetime.now(UTC) + TURN)
 
@@ -271,9 +337,15 @@ def holding(run: Run) -> dict[str, Any]:
     return {"owner": owner.token(run), "holder": holder, "give_back": True, "sole_writer": run.dataset.sole_writer}
 
 
-def sealed_folder() -> Path:
-    """The release folder that this run sealed."""
-    return Path(get_current_context()["ti"].xcom_pull(task_ids="seal")["folder"])
+def if_handed_over(task_id: str, value: str, otherwise: str = "") -> str:
+    """A template of a value of what a task `handed` over; `otherwise` where it handed nothing over.
+
+    Templates are rendered before the hook can say what is wrong.
+    """
+    return (
+        f"{{% set handed = ti.xcom_pull(task_ids='{task_id}') %}}"
+        f"{{% if handed %}}{{{{ {value} }}}}{{% else %}}{otherwise}{{% endif %}}"
+    )
 
 
 def asset_of(dataset: Dataset) -> Asset:
@@ -283,19 +355,19 @@ def asset_of(dataset: Dataset) -> Asset:
 
 def skip_if_upload_skipped(context: Any) -> None:
     """Hook for the operators of the sync, which know nothing of this DAG's params and runs."""
-    current_run()
+    sealed_run()
     if context["params"]["skip_upload"]:
         msg = "skip_upload is set"
         raise AirflowSkipException(msg)
 
 
 @task(**NETWORK)
-def preflight() -> dict[str, str]:
+def preflight() -> dict[str, Any]:
     """Refuse in seconds what would fail later: exports, disk, bucket, credentials, privacy. Skip a run without work.
 
-    Returns what this worker sees of the shared folders, for later tasks to compare.
+    Returns what this worker sees of the shared folders, for later tasks to compare, and the run's turn.
     """
-    from include.faceset import shared
+    from include.faceset import shared, turns
     from include.faceset.preflight import NotReadyError, nothing_to_do
     from include.faceset.preflight import preflight as check
     from include.faceset.suppressed import people
@@ -306,6 +378,7 @@ def preflight() -> dict[str, str]:
     from s3_sync.target import S3Target
 
     run = declared_run()
+    check_destination_is_its_own(run)
     try:
         check(run)
         target = S3Target.parse(run.params.destination)
@@ -321,10 +394,11 @@ def preflight() -> dict[str, str]:
                 list_versions(connection, target, f"{person}/")
     except (NotReadyError, DestinationNotReady, EraseFailed, InvalidTarget, SourceNotReady) as error:
         raise AirflowFailException(str(error)) from error
-    wait_for_turn(run)
+    wait_for_turn(run, anew=True)
+    run = turns.begin(run)
     if why := nothing_to_do(run):
         raise AirflowSkipException(why)
-    return asdict(shared.seen(run, platform.node()))
+    return {**asdict(shared.seen(run, platform.node())), "turn": run.turn, "after": run.after}
 
 
 @task(**DISK, map_index_template="{{ export_name }}")
@@ -399,7 +473,8 @@ def verify() -> Iterator[Metadata]:
     from s3_sync.target import S3Target
     from s3_sync.verify import verify as verify_prefix
 
-    run, folder = current_run(), sealed_folder()
+    run, handed = sealed_run()
+    folder = Path(handed["folder"])
     sealed = release.read(folder)
     target = S3Target.parse(run.params.destination)
     connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
@@ -427,14 +502,14 @@ def erase() -> dict[str, Any] | None:
     from s3_sync.publish import put_file
     from s3_sync.target import S3Target
 
-    run = current_run()
+    run, sealed = sealed_run()
     target = S3Target.parse(run.params.destination)
     connection = None
     try:
         people = erase.finish(run)
         if people and not run.params.skip_upload:
             connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
-            erase_in_bucket(run, people, connection, target)
+            erase_in_bucket(run, sealed["release_id"], people, connection, target)
     except (erase.EraseError, EraseFailed, LeaseHeld) as error:
         raise AirflowFailException(str(error)) from error
     written = receipt.write(run, people)
@@ -446,7 +521,7 @@ def erase() -> dict[str, Any] | None:
     return told
 
 
-def erase_in_bucket(run: Run, people: frozenset[str], connection: Any, target: Any) -> None:
+def erase_in_bucket(run: Run, release_id: str, people: frozenset[str], connection: Any, target: Any) -> None:
     """Delete what people have in the bucket, and bring its releases to what they are here; no older version stays."""
     from include.faceset import erase, receipt, release
     from s3_sync import erase as s3
@@ -454,7 +529,7 @@ def erase_in_bucket(run: Run, people: frozenset[str], connection: Any, target: A
 
     releases, names = target.sibling(".releases"), erase.published_files(run)
     with lease.hold(connection, target, **holding(run)) as check:
-        s3.check_pointer(connection, releases, "release_id", sealed_folder().name)
+        s3.check_pointer(connection, releases, "release_id", release_id)
         of_people = s3.of_folders(connection, target, sorted(people))
         there = s3.folders(s3.list_versions(connection, releases), release.ID)
         anew = erase.in_bucket(run, people, there, lambda folder: s3.fetch(connection, releases, folder, names))
@@ -470,7 +545,8 @@ def render_config() -> list[str]:
     from include.faceset import release
     from include.faceset.render_config import render_config as render
 
-    return [str(path) for path in render(current_run(), release.read(sealed_folder()))]
+    run, sealed = sealed_run()
+    return [str(path) for path in render(run, release.read(Path(sealed["folder"])))]
 
 
 @task(**NETWORK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
@@ -486,23 +562,23 @@ def summary() -> dict[str, Any]:
     from s3_sync.publish import put_file
     from s3_sync.target import S3Target
 
-    run = current_run()
     context = get_current_context()
-    ti = context["ti"]
+    ti, dry_run = context["ti"], context["params"]["dry_run"]
+    run, handed = (current_run(), {}) if dry_run else sealed_run()
     breadcrumbs = ti.get_task_breadcrumbs(dag_id=run.dataset.name, run_id=run.run_id)
     took = summaries.steps(list(breadcrumbs), [one.task_id for one in context["dag"].topological_sort()])
     target = S3Target.parse(run.params.destination)
     connection = None
     if not run.params.skip_upload:
         connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
-    if run.params.dry_run:
+    if dry_run:
         listing = to_erase = None
         if connection is not None:
             listing = list_prefix(connection, target)
             to_erase = s3.counts(s3.of_folders(connection, target, sorted(people(run))))
         return {"summary": str(summaries.dry_run(run, listing, took, to_erase))}
 
-    folder = sealed_folder()
+    folder = Path(handed["folder"])
     sealed = release.read(folder)
     summaries.summarise(run, sealed, took, ti.xcom_pull(task_ids="sync"), ti.xcom_pull(task_ids="erase"))
     if connection is not None:
@@ -537,7 +613,7 @@ def schedule_of(dataset: Dataset) -> Any:
 
 def make_dag(dataset: Dataset) -> DAG:
     """The DAG of one dataset."""
-    defaults, schemas = run_params.defaults(dataset), run_params.schemas()
+    defaults, schemas = run_params.defaults(dataset), run_params.schemas(dataset)
     with DAG(
         dag_id=dataset.name,
         description=dataset.description,
@@ -546,15 +622,16 @@ def make_dag(dataset: Dataset) -> DAG:
         start_date=datetime(2020, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
-        default_args={"queue": dataset.queue},
+        # No pool is named, so none can be missing: `default_pool` is there in every Airflow, and cannot be deleted.
+        default_args={} if dataset.queue == DEFAULT_QUEUE else {"queue": dataset.queue},
         params={name: Param(value, **schemas[name]) for name, value in defaults.items()},
         tags=["faces", "training-set"],
     ) as dag:
         publishing: dict[str, Any] = {
             "aws_conn_id": dataset.aws_conn_id,
             "source": "{{ params.output or '' }}",
-            "objects": "{{ ti.xcom_pull(task_ids='seal')['manifest'] }}",
-            "record": "{{ ti.xcom_pull(task_ids='seal')['sync_record'] }}",
+            "objects": if_handed_over("seal", "handed.manifest"),
+            "record": if_handed_over("seal", "handed.sync_record"),
             "destination": "{{ params.destination }}",
             "max_delete_fraction": "{{ params.max_delete_fraction }}",
             "pre_execute": skip_if_upload_skipped,
@@ -568,16 +645,16 @@ def make_dag(dataset: Dataset) -> DAG:
         )
         sync = S3SyncOperator(
             task_id="sync",
-            origins="{{ (ti.xcom_pull(task_ids='seal')['origins'] or {}) | tojson }}",
-            history="{{ ti.xcom_pull(task_ids='seal')['history'] or '' }}",
+            origins=if_handed_over("seal", "(handed.origins or {}) | tojson"),
+            history=if_handed_over("seal", "handed.history or ''"),
             marker="{{ params.destination.rstrip('/') }}.releases/latest.json",
-            lease="{{ ti.xcom_pull(task_ids='seal')['lease'] }}",
+            lease=if_handed_over("seal", "handed.lease"),
             sole_writer=dataset.sole_writer,
-            approved_deletions="{{ ti.xcom_pull(task_ids='approve_deletions')['approved'] }}",
+            approved_deletions=if_handed_over("approve_deletions", "handed.approved", otherwise="0"),
             doc_md="Bring the destination into exactly the state of the release.",
             **publishing,
         )
-        reading = FROM_S3 if any(export.in_s3 for export in dataset.exports) else DISK
+        reading = NETWORK if any(export.in_s3 for export in dataset.exports) else DISK
         scanned = scan.override(**reading).expand(export=[export.name for export in dataset.exports])
         filtered = filter_manifest()
         copied = copy_shard.override(**reading).expand(shard=filtered)

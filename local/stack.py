@@ -274,11 +274,6 @@ class Stack:
             raise StackError(f"airflow {' '.join(arguments)}: {(result.stdout + result.stderr)[-2000:]}")
         return result.stdout
 
-    def set_pools(self, pools: Path) -> None:
-        entities = [{"name": name, **pool} for name, pool in json.loads(pools.read_text()).items()]
-        create = {"action": "create", "entities": entities, "action_on_existence": "overwrite"}
-        self._call("PATCH", "/pools", json={"actions": [create]})
-
     def _pages(self, path: str, key: str, **params: Any) -> Iterator[dict[str, Any]]:
         seen, total = 0, 1
         while seen < total:
@@ -361,7 +356,6 @@ def running(
         stack.until(lambda: _answers(client), "Airflow's API server", START_TIMEOUT_S)
         if not service:
             stack.fail_unfinished()
-        stack.set_pools(ROOT / "include" / "pools.json")
         # Task logs are read from the disk that they are written to: nobody needs to serve them.
         start("scheduler", "--skip-serve-logs")
         if service:

@@ -4,7 +4,7 @@ The story, in the order in which a file of an export meets it::
 
     dataset, params   what a user declares, and what a run may change
     preflight         cheap refusals before any work
-    owner             one run at a time works on an output
+    owner, turns      one run at a time works on an output, and only the one that began last changes it
     suppressed        the list of people to erase, and which rows name one of them
     scan, parts       export   -> manifest; of an export in parts, a manifest for each part, which stays
     erase, receipt    people go out of all that earlier runs left, and a receipt says so

@@ -27,9 +27,10 @@ from typing import BinaryIO, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import files, images, large, names, release, removed, tables, times, unchanged
+from include.faceset import files, images, large, names, release, removed, tables, times, turns, unchanged
 from include.faceset.ahead import Ahead, reading_ahead
 from include.faceset.attempt import Attempt, attempt
+from include.faceset.filter_manifest import read_selected
 from include.faceset.large import Large
 from include.faceset.ledger import LEDGER, Outcome, kept
 from include.faceset.params import LinkMode
@@ -147,10 +148,12 @@ def copy_shard(run: Run, shard: int) -> Copied:
 
     Raises:
         CopyError: a file exists but cannot be read (permission, disk), or the output cannot be written.
+        FilterError: nothing was selected.
         WriteError: the output's disk is full.
     """
     with attempt(run, f"shard={shard:03d}") as mine:
         if run.on_disk:
+            turns.set_out(run)
             files.make_folder(run.output)
         copied, opened = _copy(mine, shard)
         tables.write(copied, run.copied(shard), within=mine.folder)
@@ -164,7 +167,7 @@ def _copy(mine: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
     """The shard's ledger rows once its images are judged and in place, and the sizes in bytes of those opened."""
     run = mine.run
     known = release.known_files(run, shard)
-    selected = unchanged.with_known(tables.read(run.selected(shard)), known)
+    selected = unchanged.with_known(read_selected(run, shard), known)
     done = LEDGER.empty_table()
     if release.same_rule(run):
         done = unchanged.settled(run, selected, known)

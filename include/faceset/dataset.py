@@ -25,12 +25,16 @@ from pydantic import (
     model_validator,
 )
 
-DESTINATION = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([^/\s][^/]*/)+$"
+# Airflow takes JSON Schema's patterns as Python's, where $ also matches before a line break at the end.
+END = r"$(?!\n)"
+DESTINATION = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/((?!\.{1,2}/|\s)[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+/)+" + END
 IN_S3 = "s3://"
 S3_ROOT = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([^/\s]+/)+$"
-AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]*[^\x00-\x1f/]$")]
+AbsolutePath = Annotated[str, Field(pattern=r"^/[^\x00-\x1f\ud800-\udfff]*[^\x00-\x1f\ud800-\udfff/]" + END)]
+Images = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 PARTITION = "{partition}"
+DEFAULT_QUEUE = "default"
 PRESETS = frozenset({"@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly"})
 
 _REMEDIES = {
@@ -49,24 +53,24 @@ class DatasetError(ValueError):
 class Declared(BaseModel):
     """Base of everything a user writes: nothing unknown, nothing converted, nothing changed later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, regex_engine="python-re")
 
 
 class Export(Declared):
     """One source, a folder or a prefix in S3, with a declared layout."""
 
     name: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        pattern=r"^[a-z0-9][a-z0-9_-]*" + END,
         max_length=64,
         description="Short name; lower-case, digits, _ and -.",
     )
     root: str | None = Field(
         None,
-        pattern=r"^[^\x00-\x1f]+$",
+        pattern=r"^[^\x00-\x1f]+" + END,
         description="Folder, absolute or relative to local_source, or s3://bucket/prefix/. Default: the export's name. "
         "With {partition} in it, as in faces_only/{partition}, the export arrives in dated parts, one folder each.",
     )
-    aws_conn_id: str | None = Field(
+    aws_conn_id: Annotated[str, Field(min_length=1)] | None = Field(
         None, description="Airflow connection of an export in S3. Default: the dataset's, which is the destination's."
     )
     required: bool = Field(
@@ -193,7 +197,7 @@ class Expected(Declared):
 class Dataset(Declared):
     """A dataset file, validated. `name` is the file's stem."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64, exclude=True)
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*" + END, max_length=64, exclude=True)
     description: str = Field("", description="One sentence for the people who see the DAG.")
     schedule: str | None = Field(
         None,
@@ -215,9 +219,10 @@ class Dataset(Declared):
     )
     keep_releases: PositiveInt = Field(10, description="Releases to keep, to look at and to roll back to.")
     queue: Annotated[str, Field(min_length=1)] = Field(
-        "default",
+        DEFAULT_QUEUE,
         description="Celery queue of the dataset's tasks: its workers (airflow celery worker --queues …) all see the "
-        "exports and the output. Other executors take no notice.",
+        "exports and the output. `default`: the queue that this Airflow calls its default. Other executors take no "
+        "notice.",
     )
     local_source: AbsolutePath | None = Field(
         None, description="Folder that holds the exports; an absolute path. Not needed where all of them lie in S3."
@@ -236,14 +241,18 @@ class Dataset(Declared):
         pattern=DESTINATION,
         description="s3://bucket/prefix/ that the training host downloads; ends with a slash.",
     )
-    aws_conn_id: str = Field("aws_default", description="Airflow connection for the destination.")
+    aws_conn_id: Annotated[str, Field(min_length=1)] = Field(
+        "aws_default",
+        description="Airflow connection for the destination. One that is named has to be there; without aws_default, "
+        "boto3's own settings count (AWS_… variables, a profile, an instance's role).",
+    )
     sole_writer: bool = Field(
         False,
         description="true: somebody vouches that this deployment alone ever writes to the destination. Only asked for "
         "where the server cannot decide between two that write at the same time (preflight says so).",
     )
     exports: list[Annotated[FlatExport | ImageFolderExport, Field(discriminator="layout")]] = Field(min_length=1)
-    min_images: PositiveInt = Field(2, description="Fewest distinct images that an identity needs, over all exports.")
+    min_images: Images = Field(2, description="Fewest distinct images that an identity needs, over all exports.")
     image_size: tuple[PositiveInt, PositiveInt] = Field(
         (112, 112), description="Width and height in pixels.", strict=False
     )

@@ -29,7 +29,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from include.faceset import files, receipt, release, removed, render_config, seal, sharded, suppressed, tables, training
+from include.faceset import (
+    files,
+    receipt,
+    release,
+    removed,
+    render_config,
+    seal,
+    sharded,
+    suppressed,
+    tables,
+    training,
+    turns,
+)
 from include.faceset.attempt import Attempt, attempt
 from include.faceset.ledger import LEDGER, SCANNED, Outcome, by_count, kept
 from include.faceset.release import Release
@@ -74,7 +86,7 @@ def finish(run: Run) -> People:
         EraseError: the list is no longer the one that the run began with.
     """
     listed = suppressed.people(run)
-    if json.loads((run.work / LIST_FILE).read_text(encoding="utf-8")) != receipt.digest(run, listed):
+    if not _is_as_begun(run, listed):
         msg = (
             "the list of people to erase was changed while this run was at work, and its release goes by the list as "
             "it was; trigger a new run, which goes by the list as it is"
@@ -85,11 +97,21 @@ def finish(run: Run) -> People:
     return listed
 
 
+def _is_as_begun(run: Run, listed: People) -> bool:
+    """Whether the list is the one that the run began with or, where a later run cleared that, names nobody any more."""
+    try:
+        said = (run.work / LIST_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return not is_needed(run)
+    return bool(json.loads(said) == receipt.digest(run, listed))
+
+
 def erase(mine: Attempt, listed: People) -> None:
     """Erase people from all that lies beside the output; what is found of them is noted for the receipt."""
     if not listed:
         return
     run = mine.run
+    turns.set_out(run)
     _clear_work(mine, listed)
     for path in _manifests(run):
         _erase_manifest(mine, listed, path)

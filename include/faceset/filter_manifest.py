@@ -6,7 +6,9 @@ what is left once the bytes are known.
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -24,7 +26,7 @@ SHARDS_IN_MEMORY = 2
 
 
 class FilterError(RuntimeError):
-    """No identity has enough images."""
+    """No identity has enough images, or nothing was filtered at all."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,27 @@ def _filter_shard(mine: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[by
 
 
 def read_counts(run: Run) -> Filtered:
-    """What the filter counted in this run."""
-    return Filtered(**json.loads((run.work / COUNTS_FILE).read_text(encoding="utf-8")))
+    """What the filter counted in this run. Raises FilterError if it has not run, or its work is gone."""
+    with _explained(run):
+        return Filtered(**json.loads((run.work / COUNTS_FILE).read_text(encoding="utf-8")))
+
+
+def read_selected(run: Run, shard: int) -> pa.Table:
+    """What the filter selected of a shard. Raises FilterError if it has not run, or its work is gone."""
+    with _explained(run):
+        return tables.read(run.selected(shard))
+
+
+@contextmanager
+def _explained(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        msg = (
+            f"what filter_manifest writes is not in {run.work}: it has not run in this run (was it marked as success?),"
+            " or a later run has cleared it. Clear this run from `scan` on, or trigger again"
+        )
+        raise FilterError(msg) from error
 
 
 def _select_release(mine: Attempt) -> Filtered:

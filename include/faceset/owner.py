@@ -52,8 +52,14 @@ def token(run: Run) -> str:
     return f"{deployment(run)}/{run.dataset.name}/{run.run_id}"
 
 
-def take(run: Run, is_over: Callable[[Owner], bool]) -> Owner | None:
-    """Take the output for a run; return the run that has it, if there is one and it `is_over` not. Takes it again."""
+def take(run: Run, is_over: Callable[[Owner], bool], *, anew: bool = False) -> Owner | None:
+    """Take the output for a run; return the run that has it, if there is one and it `is_over` not. Takes it again.
+
+    Args:
+        run: the run.
+        is_over: whether no task of a run is at work, nor can be before it has looked here.
+        anew: make a claim also where the last one is the run's own, so that its number is higher than all before.
+    """
     mine = Owner(run.dataset.name, run.run_id)
     files.make_folder(run.owner)
     while True:
@@ -62,15 +68,30 @@ def take(run: Run, is_over: Callable[[Owner], bool]) -> Owner | None:
             found = _read(claims[-1]) if claims else None
         except FileNotFoundError:  # it has just been taken over
             continue
-        if found == mine:
+        if found == mine and not anew:
             return None
-        if found is not None and not is_over(found):
-            return found
-        number = int(claims[-1].stem) + 1 if claims else 1
-        if files.create(run.owner / f"{number:08}.json", json.dumps(asdict(mine))):
+        another = found if found != mine else None
+        if another is not None and not is_over(another):
+            return another
+        claim = run.owner / f"{int(claims[-1].stem) + 1 if claims else 1:08}.json"
+        if files.create(claim, json.dumps(asdict(mine))):
+            # A task of it may have been cleared since, and have looked before the claim was there.
+            if another is not None and not is_over(another):
+                claim.unlink()
+                return another
             for outdated in claims:
                 outdated.unlink(missing_ok=True)
             return None
+
+
+def number(run: Run) -> int:
+    """The number of the claim by which a run has the output; 0 if it is another's, or nobody's."""
+    claims = _claims(run.owner)
+    try:
+        found = _read(claims[-1])
+    except (IndexError, FileNotFoundError):
+        return 0
+    return int(claims[-1].stem) if found == Owner(run.dataset.name, run.run_id) else 0
 
 
 def other(run: Run) -> Owner | None:
@@ -87,10 +108,15 @@ def other(run: Run) -> Owner | None:
         return None if found == Owner(run.dataset.name, run.run_id) else found
 
 
+def listed(folder: Path, name: re.Pattern[str]) -> list[Path]:
+    """The files of a folder that have such a name, in order."""
+    os.utime(folder)  # asks the server: what a client remembers of a folder on it may be a minute old
+    return sorted(path for path in folder.iterdir() if name.fullmatch(path.name))
+
+
 def _claims(folder: Path) -> list[Path]:
     """All claims, the one that counts last."""
-    os.utime(folder)  # asks the server: what a client remembers of a folder on it may be a minute old
-    return sorted(path for path in folder.iterdir() if _CLAIM.fullmatch(path.name))
+    return listed(folder, _CLAIM)
 
 
 def _read(claim: Path) -> Owner | None:

@@ -3,12 +3,23 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from include.faceset.dataset import DESTINATION, AbsolutePath, Dataset
+from include.faceset.dataset import DESTINATION, END, AbsolutePath, Dataset, Images
+from include.faceset.partition_pattern import partition_pattern
 
 LinkMode = Literal["clone", "copy", "hardlink"]
 Decode = Literal["full", "header", "off"]
+
+
+def _whole(value: Any) -> Any:
+    """3.0 as 3: to JSON Schema, and so to the trigger form and the API, both are the same integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = BeforeValidator(_whole)
+# JSON Schema's bounds let NaN pass, which is neither below nor above one: of all numbers it alone keeps these two.
+NO_NAN: dict[str, Any] = {"not": {"minimum": 1, "maximum": 0}}
 
 
 class ParamsError(ValueError):
@@ -18,7 +29,7 @@ class ParamsError(ValueError):
 class RunParams(BaseModel):
     """One run's params, validated. Field descriptions are what the trigger form shows."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, regex_engine="python-re")
 
     local_source: AbsolutePath | None = Field(
         default=None,
@@ -32,7 +43,7 @@ class RunParams(BaseModel):
         "lies in it is removed. Releases lie beside it, in <output>.releases/. Empty, for a dataset whose file names "
         "`releases`: the merged dataset lies at the destination alone.",
     )
-    min_images: Annotated[int, Field(ge=1)] = Field(
+    min_images: Annotated[Images, WholeNumber] = Field(
         title="Minimum images",
         description="Fewest distinct images that an identity needs, counted over all exports.",
     )
@@ -46,7 +57,7 @@ class RunParams(BaseModel):
         title="Destination",
         description="s3://bucket/prefix/ brought into exactly the state of the merged dataset; ends with a slash.",
     )
-    shards: Annotated[int, Field(ge=1, le=512)] = Field(
+    shards: Annotated[int, Field(ge=1, le=512), WholeNumber] = Field(
         title="Shards", description="Copy tasks to fan out to (1 to 512). The result does not depend on it."
     )
     link_mode: LinkMode = Field(
@@ -66,8 +77,9 @@ class RunParams(BaseModel):
         title="Dry run",
         description="Scan and filter, then report what a run would do; nothing is copied, uploaded or deleted.",
     )
-    max_delete_fraction: Annotated[float, Field(ge=0, le=1, strict=False)] = Field(
+    max_delete_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         title="Largest deletion",
+        json_schema_extra=NO_NAN,
         description="Largest part (0 to 1) of the files at the destination that a run may delete unasked; above it, it "
         "waits for somebody's approval before anything is changed.",
     )
@@ -77,7 +89,7 @@ class RunParams(BaseModel):
         description="The part to scan, such as 2026-05-01, of exports that arrive in parts. Empty: a scheduled run or "
         "a backfill takes the part of its date; any other run, all parts that are there.",
     )
-    release: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = Field(
+    release: Annotated[str, Field(pattern=r"^[0-9a-f]{16}" + END)] | None = Field(
         default=None,
         title="Release",
         description="Roll back: publish this kept release again, instead of what the exports hold now "
@@ -103,10 +115,28 @@ def defaults(dataset: Dataset) -> dict[str, Any]:
     return {name: own.get(name, field.default) for name, field in RunParams.model_fields.items()}
 
 
-def schemas() -> dict[str, dict[str, Any]]:
-    """JSON schema of each param: type, bounds, title and description; the default is the dataset's, so not here."""
+def schemas(dataset: Dataset | None = None) -> dict[str, dict[str, Any]]:
+    """JSON schema of each param: type, bounds, title and description; the default is the dataset's, so not here.
+
+    Airflow refuses at the trigger what does not fit. With a dataset they are as narrow as `check`, which then refuses
+    no value of a param that fits, but for what one param means to another.
+    """
     properties: dict[str, dict[str, Any]] = RunParams.model_json_schema()["properties"]
-    return {name: _flattened(schema) for name, schema in properties.items()}
+    found = {name: _flattened(schema) for name, schema in properties.items()}
+    if dataset is not None:
+        for name in ("local_source", "output"):
+            if getattr(dataset, name) is not None and not _may_be_left_out(name, dataset):
+                found[name]["type"] = "string"
+        if dataset.dated:
+            found["partition"]["pattern"] = partition_pattern(dataset.partition_format)
+        else:
+            found["partition"]["type"] = "null"
+    return found
+
+
+def _may_be_left_out(name: str, dataset: Dataset) -> bool:
+    """Whether the folder of a dataset on a disk is of no use to it."""
+    return all(export.in_s3 for export in dataset.exports) if name == "local_source" else dataset.releases is not None
 
 
 def check(values: dict[str, Any], dataset: Dataset) -> RunParams:
@@ -120,10 +150,10 @@ def check(values: dict[str, Any], dataset: Dataset) -> RunParams:
     except ValidationError as error:
         lines = [_mistake(mistake) for mistake in error.errors(include_url=False)]
         raise ParamsError("\n".join([*lines, "", "Params and their values now:", *_listing(dataset)])) from error
-    if checked.local_source is None and not all(export.in_s3 for export in dataset.exports):
+    if checked.local_source is None and not _may_be_left_out("local_source", dataset):
         msg = "param 'local_source': exports of this dataset lie in it; give the folder"
         raise ParamsError(msg)
-    if checked.output is None and dataset.releases is None:
+    if checked.output is None and not _may_be_left_out("output", dataset):
         msg = "param 'output': give the folder of the merged dataset; only a dataset file with `releases` does without"
         raise ParamsError(msg)
     if checked.output is None and checked.skip_upload:

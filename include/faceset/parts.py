@@ -26,7 +26,7 @@ _FILE = re.compile(r"partition=(?P<partition>.+)\.parquet")
 
 
 class PartsError(RuntimeError):
-    """The known parts do not fit the dataset file."""
+    """The known parts do not fit the dataset file, or an export was not scanned."""
 
 
 def to_scan(run: Run, export: Export) -> list[str]:
@@ -76,12 +76,23 @@ def known(run: Run, export: Export) -> dict[str, Path]:
 
 
 def manifests(run: Run) -> Iterator[tuple[Export, Path]]:
-    """All manifests that the release is built from."""
+    """All manifests that the release is built from.
+
+    Raises:
+        PartsError: an export was not scanned.
+    """
     for export in run.dataset.exports:
         if export.dated:
             yield from ((export, path) for path in known(run, export).values())
-        else:
-            yield export, run.manifest(export.name)
+            continue
+        path = run.manifest(export.name)
+        if not path.exists():
+            msg = (
+                f"export {export.name}: {path} is missing: scan has not run in this run (was it marked as success?), "
+                "or a later run has cleared it. Clear this run from `scan` on, or trigger again"
+            )
+            raise PartsError(msg)
+        yield export, path
 
 
 def images(run: Run, shard: int) -> pa.Table:
@@ -129,9 +140,13 @@ def check_noted(run: Run) -> None:
     """Check that the manifests are still those that the run goes by.
 
     Raises:
-        PartsError: an export was scanned again since.
+        PartsError: an export was scanned again since, or nothing was filtered.
     """
-    noted = json.loads((run.work / NOTED_FILE).read_text(encoding="utf-8"))
+    try:
+        noted = json.loads((run.work / NOTED_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        msg = f"{run.work / NOTED_FILE} is missing: clear the run's tasks from `filter_manifest` on"
+        raise PartsError(msg) from None
     if changed := [path for path, digest in _digests(run).items() if noted.get(path) != digest]:
         msg = f"{changed[0]} was written again since it was filtered; clear the run's tasks from `filter_manifest` on"
         raise PartsError(msg)

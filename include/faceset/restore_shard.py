@@ -13,9 +13,10 @@ from itertools import groupby
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import files, large, release, removed, tables, times
+from include.faceset import files, large, release, removed, tables, times, turns
 from include.faceset.attempt import Attempt, attempt
 from include.faceset.copy_shard import Copied, CopyError, Row, place, present_in, read_object, rows_of
+from include.faceset.filter_manifest import read_selected
 from include.faceset.large import Large, Place
 from include.faceset.run import Run
 from include.faceset.source import ARCHIVED
@@ -27,12 +28,14 @@ def restore_shard(run: Run, shard: int) -> Copied:
 
     Raises:
         CopyError: bytes of the release are nowhere to be had any more.
+        FilterError: nothing was selected.
     """
-    selected = tables.read(run.selected(shard))
+    selected = read_selected(run, shard)
     identities = pc.count_distinct(selected["identity"]).as_py()
     read: list[int] = []
     with attempt(run, f"shard={shard:03d}") as mine:
         if run.on_disk:
+            turns.set_out(run)
             read = _restore(mine, shard, selected)
         tables.write(selected, run.copied(shard), within=mine.folder)
     return Copied(shard, identities, selected.num_rows, rejected=0, read=len(read), bytes_read=sum(read))

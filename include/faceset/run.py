@@ -30,7 +30,8 @@ class Run:
     """One run of one dataset: what was declared, what the run chose, and its name.
 
     `partitions` are the parts to scan of exports that arrive in parts; None: all that are there. `sources` are the
-    exports that lie in S3, by name.
+    exports that lie in S3, by name. `turn` is the run's number among those that began on this output, and `after` the
+    turn of the last one of another run that had changed something by then (turns.py); 0: none that is known.
     """
 
     dataset: Dataset
@@ -38,6 +39,8 @@ class Run:
     run_id: str
     partitions: tuple[str, ...] | None = None
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)
+    turn: int = 0
+    after: int = 0
 
     @property
     def on_disk(self) -> bool:
@@ -80,9 +83,12 @@ class Run:
 
     @property
     def work(self) -> Path:
-        """The run's own folder; its name is readable and differs for every run id."""
+        """The run's own folder; its name is readable and differs for every run id.
+
+        It is another one where the run began again after another run changed something: what it knew is outdated.
+        """
         readable = re.sub(r"[^A-Za-z0-9.-]+", "-", self.run_id).strip(".-")[:80]
-        return self.all_work / f"{readable}-{hashlib.sha256(self.run_id.encode()).hexdigest()[:8]}"
+        return self.all_work / f"{readable}-{hashlib.sha256(self.run_id.encode()).hexdigest()[:8]}-{self.after}"
 
     @property
     def staging(self) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import names, objects, parts, sharded, suppressed, times, walk
+from include.faceset import names, objects, parts, sharded, suppressed, times, turns, walk
 from include.faceset.attempt import Attempt, attempt
 from include.faceset.dataset import Export, FlatExport
 from include.faceset.ledger import SCANNED, Outcome
@@ -72,6 +72,8 @@ def _scan(mine: Attempt, export: Export) -> Scanned:
 def _scan_folder(mine: Attempt, export: Export, partition: str | None) -> tuple[int, int]:
     """Write one manifest; the numbers of images and of rejected files."""
     run = mine.run
+    if partition is not None and not run.params.dry_run:  # every later run builds on the manifest of a part
+        turns.set_out(run)
     below = "" if partition is None else f"{export.part(partition)}/"
     where = _where(run, export, below)
     note: dict[str, Any] = {"declared": parts.declared(export)}

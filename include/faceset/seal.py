@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from include.faceset import merge, parts, release, removed, sharded, tables
+from include.faceset import merge, parts, release, removed, sharded, tables, turns
 from include.faceset.attempt import Attempt, attempt
 from include.faceset.ledger import LEDGER, RULES, Outcome, balance, count_rows, kept
 from include.faceset.names import shown
@@ -45,7 +46,10 @@ def seal(run: Run) -> Release:
         SealError: no image is left, or a file of the release is not on disk as it was written.
     """
     with attempt(run, "seal") as mine:
-        return _seal(mine) if run.params.release is None else _seal_again(mine)
+        turns.set_out(run)
+        sealed = _seal(mine) if run.params.release is None else _seal_again(mine)
+        turns.note_sealed(run, sealed.release_id)
+        return sealed
 
 
 def _seal_again(mine: Attempt) -> Release:
@@ -138,7 +142,8 @@ def _classes(mine: Attempt, images: Path) -> Path:
 def _shared_bytes(mine: Attempt) -> pa.Array:
     """SHA-256 of images that are kept more than once; since no identity keeps bytes twice, under two identities."""
     run = mine.run
-    total = sum(pq.read_metadata(run.selected(shard)).num_rows for shard in range(run.params.shards))
+    with _explained():
+        total = sum(pq.read_metadata(run.selected(shard)).num_rows for shard in range(run.params.shards))
     hashes = (kept(_copied(run, shard, ["outcome", "sha256"]))["sha256"] for shard in range(run.params.shards))
     return merge.repeated(hashes, total, mine.folder / "hashes.parquet")
 
@@ -248,10 +253,16 @@ def _before(run: Run, doomed: list[Path]) -> removed.Before:
 
 def _copied(run: Run, shard: int, columns: list[str] | None = None) -> pa.Table:
     """Ledger rows of a shard as the copying left them, with those that the filter settled."""
-    try:
+    with _explained():
         # What an earlier filter of this run selected may have been copied too: it does not count.
         of_copy = [run.copied(shard)] if pq.read_metadata(run.selected(shard)).num_rows else []
         return tables.read_all([run.filtered(shard), *of_copy], LEDGER, columns)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         msg = f"{error.filename or error} is not in the run's work folder; clear from `filter_manifest` on"
         raise SealError(msg) from error

@@ -195,10 +195,10 @@ def dry_run(run: Run, listing: pa.Table | None, took: list[Step], in_bucket: Map
     Returns:
         Path of the ``SUMMARY.md``.
     """
+    counts = filter_manifest.read_counts(run)
     shards = range(run.params.shards)
     states = [changes.foreseen(run, one, release.known_files(run, one)) for one in shards]
     images = pa.concat_tables([state.images for state in states])
-    counts = filter_manifest.read_counts(run)
     identities = sum(len(state.identities) for state in states)
     values = _values(run, render_config.values(run, identities, images.num_rows))
     before = release.baseline(run)

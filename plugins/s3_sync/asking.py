@@ -17,10 +17,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
+from s3_sync.credentials import is_refused
 from s3_sync.errors import NoAnswer, cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from s3_sync.credentials import S3Credentials
 
 log = logging.getLogger(__name__)
 
@@ -51,22 +54,31 @@ class Damaged(Exception):  # noqa: N818 it says what was found
     """An answer that cannot be what the server meant."""
 
 
-def ask(what: str, call: Callable[[], T], *, within_s: float = WITHIN_S) -> T:
+def ask(what: str, call: Callable[[], T], *, within_s: float = WITHIN_S, credentials: S3Credentials | None = None) -> T:
     """Return what ``call`` returns, which sends one request and reads its answer; call it again where that may help.
+
+    ``credentials`` are those of a request by obstore: where S3 refuses them as ended they are renewed, once. (boto3's
+    clients do that by themselves.) Raises CredentialsNotReady when that is no help.
 
     Raises NoAnswer, which begins with ``what``, when the answer is still damaged after some attempts, or one that
     ended later than ``within_s`` seconds after the first began; whatever else ``call`` raises goes through.
     """
-    begun = time.monotonic()
+    begun, renewed = time.monotonic(), False
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return call()
         except Exception as error:
-            if not may_help(error):
+            if credentials is not None and is_refused(error):
+                if renewed:
+                    raise credentials.not_ready("are refused by S3, renewed as they are", error) from error
+                credentials.renew()
+                renewed = True
+            elif not may_help(error):
                 raise
             if attempt == ATTEMPTS or time.monotonic() - begun > within_s:
                 raise NoAnswer(f"{what}: S3 gives no usable answer ({cause(error)}). Run again") from error
             log.debug("asked again: %s", cause(error))
+        # At least as long as obstore may keep credentials that were renewed meanwhile.
         time.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 only so that not all come at once
     raise AssertionError("unreachable")
 
@@ -85,19 +97,25 @@ def pages(what: str, call: Callable[..., Answer], markers: Mapping[str, str], **
 
     ``markers`` maps what a page says of the next one to the argument that asks for it.
 
-    Raises NoAnswer as `ask` does.
+    Raises NoAnswer as `ask` does, also for a listing that comes back to a page which it has given before.
     """
     following: dict[str, Any] | None = {}
+    asked = set[tuple[Any, ...]]()
 
     def page() -> tuple[Answer, dict[str, Any] | None]:
         answer = call(**where, **(following or {}))
         if not answer["IsTruncated"]:
             return answer, None
-        return answer, {argument: answer[name] for name, argument in markers.items()}
+        after = {argument: answer[name] for name, argument in markers.items()}
+        if tuple(after.values()) in asked:
+            raise Damaged("a listing goes in circles: it comes back to a page that it has given before")
+        return answer, after
 
     while following is not None:
         answer, following = ask(what, page)
         yield answer
+        if following:
+            asked.add(tuple(following.values()))
 
 
 def may_help(error: BaseException) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 # Three forms are allowed (RFC 9110, 5.6.7). Proxies double the header, which then has a comma more; some servers leave
 # the zone out. All of these mean UTC.
 _MOMENT = re.compile(
-    r"\d{1,2}[ -][A-Za-z]{3}[ -]\d{2,4} \d\d:\d\d:\d\d(?: [+-]\d{4})?"
+    r"\d{1,2} [A-Za-z]{3} \d{4} \d\d:\d\d:\d\d(?: [+-]\d{4})?"
+    r"|\d\d-[A-Za-z]{3}-\d\d \d\d:\d\d:\d\d"
     r"|[A-Za-z]{3} +\d{1,2} \d\d:\d\d:\d\d \d{4}"
 )
 
@@ -23,7 +24,7 @@ def time_at(answer: Any) -> datetime | None:
 
 def _read(written: str) -> datetime | None:
     try:
-        return aware(parsedate_to_datetime(written))
+        return aware(parsedate_to_datetime(re.sub("-(?=[A-Za-z])|(?<=[A-Za-z])-", " ", written)))
     except (TypeError, ValueError, OverflowError):
         return None
 

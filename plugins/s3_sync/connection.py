@@ -2,125 +2,136 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import os
+import threading
 from dataclasses import dataclass, field
-from datetime import timedelta
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
-from obstore.auth.boto3 import Boto3CredentialProvider
-from obstore.store import S3Store
+from botocore.exceptions import NoCredentialsError
 
-from s3_sync.errors import DestinationNotReady, cause
+from s3_sync import store
+from s3_sync.credentials import S3Credentials, explained
+from s3_sync.named import DEFAULT, check_connection
 from s3_sync.options import check_encryption
+from s3_sync.resolved import SIGNATURE, Resolved, resolve
+from s3_sync.store import CONNECT_TIMEOUT_S, MAX_ATTEMPTS, REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S, Patience
+from s3_sync.target import check_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from obstore.store import ClientConfig, S3Config
+    from boto3.session import Session
+    from obstore.store import S3Store
+
+__all__ = ["REQUEST_TIMEOUT_S", "RETRY_TIMEOUT_S", "S3Connection", "connect"]
 
 log = logging.getLogger(__name__)
-
-CONNECT_TIMEOUT_S = 10
-REQUEST_TIMEOUT_S = 120
-MAX_ATTEMPTS = 10
-FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.2, 15.0
-# Below the five minutes for which credentials fetched just before must still be good.
-RETRY_TIMEOUT_S = 180
 
 
 @dataclass(frozen=True)
 class S3Connection:
-    """Clients of ``bucket``, which share credentials, endpoint, certificates and encryption.
+    """Clients of a bucket, all built from one ``resolved`` description and signing with the same ``credentials``.
 
     ``store`` is at the bucket's root. ``client`` is boto3's. ``new_client(config)`` makes another one, with a
-    botocore ``Config`` merged into the connection's, and ``new_store(connect_timeout_s, timeout_s, max_retries)``
-    another store. ``encryption`` holds boto3's arguments for a PUT.
+    botocore ``Config`` merged into the connection's, and ``new_store(patience)`` another store. ``encryption`` holds
+    boto3's arguments for a PUT.
     """
 
-    bucket: str
-    endpoint: str
+    resolved: Resolved
     store: S3Store
     client: Any
     new_client: Callable[[Any], Any] = field(repr=False)
-    new_store: Callable[[float, float, int], S3Store] = field(repr=False)
-    encryption: dict[str, str]
+    credentials: S3Credentials = field(repr=False)
+
+    def new_store(self, patience: Patience) -> S3Store:
+        return store.build(self.resolved, self.credentials, patience)
+
+    @property
+    def bucket(self) -> str:
+        return self.resolved.bucket
+
+    @property
+    def endpoint(self) -> str:
+        return self.resolved.endpoint
+
+    @property
+    def encryption(self) -> dict[str, str]:
+        return self.resolved.put_arguments
 
 
 def connect(
     bucket: str,
     *,
-    aws_conn_id: str | None = "aws_default",
+    aws_conn_id: str | None = DEFAULT,
     region_name: str | None = None,
     verify: bool | str | None = None,
     encryption: str | None = None,
     kms_key_id: str | None = None,
 ) -> S3Connection:
-    """Return clients of ``bucket`` with what the Airflow connection says; no request is sent.
+    """Return clients of ``bucket`` with what the Airflow connection says; no request is sent to S3.
 
-    Credentials, region, endpoint, certificates and botocore settings come from the connection and, where it says
-    nothing, from boto3's own chain (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ``AWS_CA_BUNDLE``, instance role, …).
+    Credentials, region, endpoint, proxies, certificates and botocore settings come from the connection and, where it
+    says nothing, from boto3's own chain (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ``AWS_CA_BUNDLE``, instance role, …);
+    the rest of the environment means nothing, and nobody is redirected to another region.
     Requests are path-style unless the connection's ``config_kwargs`` ask for
     ``{"s3": {"addressing_style": "virtual"}}``: a bucket name with dots matches no TLS wildcard certificate.
+    ``{"service_config": {"s3": {"request_payer": true}}}`` in its extra pays for requests to a bucket that asks for it.
 
-    Raises DestinationNotReady without credentials, or for an endpoint without TLS that is not on this machine;
-    InvalidOption for an impossible encryption.
+    Raises DestinationNotReady without the connection (only ``aws_default`` may be absent), without credentials, for an
+    endpoint without TLS that is not on this machine, and for what only one of the clients can do; InvalidTarget for
+    what is no plain bucket; InvalidOption for an impossible encryption.
     """
+    check_bucket(bucket)
     check_encryption(encryption, kms_key_id)
-    hook = S3Hook(aws_conn_id=aws_conn_id, region_name=region_name, verify=verify)
+    check_connection(aws_conn_id)
+    hook = _Hook(aws_conn_id=aws_conn_id, region_name=region_name, verify=verify)
+    owner = f"connection {aws_conn_id!r}"
+    asked = hook.service_config
+    request_payer = bool(asked.get("request_payer"))
+    making = threading.Lock()
+    with explained(owner):
+        if (found := hook.session.get_credentials()) is None:
+            raise NoCredentialsError
+        credentials = S3Credentials(found, owner, profile=hook.session.profile_name)
+        hook.session._session._credentials = credentials  # noqa: SLF001 as Airflow itself sets a role's
 
-    def new_client(config: Any) -> Any:
-        return hook.get_client_type(config=_botocore_config(hook.config).merge(config))
+        def new_client(config: Any) -> Any:
+            with making:  # a session makes one client at a time
+                client = hook.get_client_type(config=_botocore_config(hook.config).merge(config))
+            credentials.watch(client)
+            client.meta.events.register("before-call.s3", _stay_here)
+            if request_payer:
+                client.meta.events.register("before-call.s3", _pay)
+            return client
 
-    try:
         client = new_client(Config())
-        credentials = Boto3CredentialProvider(hook.get_session(region_name=hook.region_name))
-    except (BotoCoreError, ValueError) as error:
-        raise DestinationNotReady(
-            f"connection {aws_conn_id!r} gives no usable S3 client or credentials ({cause(error)}). Set its login"
-            " and password, its role or its profile, or the standard AWS_* variables"
-        ) from error
-    endpoint: str = client.meta.endpoint_url
-    _refuse_plain_http(endpoint, allowed=bool(hook.service_config.get("allow_http")))
-    virtual = ((hook.config.s3 or {}).get("addressing_style")) == "virtual"
-    config: S3Config = {
-        "endpoint": endpoint.replace("://", f"://{bucket}.", 1) if virtual else endpoint,
-        "region": client.meta.region_name or "us-east-1",
-        "virtual_hosted_style_request": virtual,
-        # The server refuses bytes that were damaged on the way, and remembers the checksum.
-        "checksum_algorithm": "SHA256",
-    }
-    if encryption:
-        config["server_side_encryption"] = encryption
-    if kms_key_id:
-        config["sse_kms_key_id"] = kms_key_id
-
-    def new_store(connect_timeout_s: float, timeout_s: float, max_retries: int) -> S3Store:
-        return S3Store(
+        resolved = resolve(
+            client,
+            hook.session,
             bucket,
-            config=config,
-            client_options=_client_options(hook.verify, connect_timeout_s, timeout_s),
-            retry_config={
-                "max_retries": max_retries,
-                "retry_timeout": timedelta(seconds=RETRY_TIMEOUT_S),
-                "backoff": {
-                    "init_backoff": timedelta(seconds=FIRST_BACKOFF_S),
-                    "max_backoff": timedelta(seconds=MAX_BACKOFF_S),
-                    "base": 2,
-                },
-            },
-            credential_provider=credentials,
+            verify=hook.verify,
+            allow_http=bool(asked.get("allow_http")),
+            encryption=encryption,
+            kms_key_id=kms_key_id,
+            request_payer=request_payer,
         )
+    if not resolved.checked:
+        log.warning("the connection says verify=False: TLS certificates are not checked")
+    return S3Connection(resolved, store.build(resolved, credentials, Patience()), client, new_client, credentials)
 
-    store = new_store(CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, MAX_ATTEMPTS)
-    sse = _encryption_arguments(encryption, kms_key_id)
-    return S3Connection(bucket, endpoint, store, client, new_client, new_store, sse)
+
+class _Hook(S3Hook):
+    """Airflow's hook, all of whose clients share one session, and with it the credentials."""
+
+    @cached_property
+    def session(self) -> Session:
+        return super().get_session(region_name=self.region_name)
+
+    def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Session:  # noqa: ARG002
+        return self.session
 
 
 def _botocore_config(own: Any) -> Any:
@@ -130,46 +141,17 @@ def _botocore_config(own: Any) -> Any:
         read_timeout=REQUEST_TIMEOUT_S,
         retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
         max_pool_connections=64,
+        signature_version=SIGNATURE,
+        # Else a PUT over TLS has its checksum behind its body, which many servers do not understand.
+        request_checksum_calculation="when_required",
         s3={"addressing_style": "path"},
     ).merge(own)
 
 
-def _client_options(verify: bool | str | None, connect_timeout_s: float, timeout_s: float) -> ClientConfig:
-    """Return obstore's HTTP options; ``verify`` has boto3's meaning: a CA bundle's path, or False for no check."""
-    options: ClientConfig = {
-        "allow_http": True,  # _refuse_plain_http has decided
-        "connect_timeout": timedelta(seconds=connect_timeout_s),
-        "timeout": timedelta(seconds=timeout_s),
-    }
-    if verify is False:
-        log.warning("the connection says verify=False: TLS certificates are not checked")
-        options["allow_invalid_certificates"] = True
-    elif bundle := verify if isinstance(verify, str) else os.environ.get("AWS_CA_BUNDLE"):
-        try:
-            options["root_certificate"] = Path(bundle).read_bytes()
-        except OSError as error:
-            raise DestinationNotReady(f"the CA bundle {bundle} cannot be read: {error.strerror}") from error
-    return options
+def _stay_here(context: dict[str, Any], **_: Any) -> None:
+    """Make botocore give S3's answer back that names another region, which obstore does too, and not go there."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-def _refuse_plain_http(endpoint: str, *, allowed: bool) -> None:
-    url = urlsplit(endpoint)
-    if url.scheme == "https" or allowed or _is_loopback(url.hostname or ""):
-        return
-    raise DestinationNotReady(
-        f"the endpoint {endpoint} has no TLS, and objects would cross the network in the clear. Use https://, or,"
-        ' for a network that nobody else is on, add {"service_config": {"s3": {"allow_http": true}}} to the extra'
-        " of the connection"
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _encryption_arguments(encryption: str | None, kms_key_id: str | None) -> dict[str, str]:
-    arguments = {"ServerSideEncryption": encryption, "SSEKMSKeyId": kms_key_id}
-    return {name: value for name, value in arguments.items() if value}
+def _pay(params: dict[str, Any], **_: Any) -> None:
+    params["headers"]["x-amz-request-payer"] = "requester"

@@ -41,6 +41,10 @@ class DestinationNotReady(S3SyncError):
     """The bucket, the credentials or the endpoint are not fit for a sync."""
 
 
+class CredentialsNotReady(DestinationNotReady):
+    """Credentials cannot be had, have ended, or are refused as ended; of a destination or a source."""
+
+
 class SourceNotReady(S3SyncError):
     """A prefix that objects are taken from cannot be listed or read."""
 

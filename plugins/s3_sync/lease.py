@@ -26,7 +26,7 @@ from s3_sync.asking import ATTEMPTS, ask
 from s3_sync.capabilities import Probe, Writes, conditional_writes, sweep, written
 from s3_sync.clock import aware, time_at
 from s3_sync.connection import REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S
-from s3_sync.errors import DestinationNotReady, LeaseHeld, LeaseLost, NoAnswer, cause
+from s3_sync.errors import DestinationNotReady, LeaseHeld, LeaseLost, S3SyncError, cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,8 +116,8 @@ def check_writes(connection: S3Connection, target: S3Target, writes: Writes, *, 
     raise DestinationNotReady(
         f"the server at {connection.endpoint} does not decide about conditional writes: it disregards {lacks}. So two"
         f" deployments that sync to {target.uri} at the same time could mix their objects, and nobody would know. Use a"
-        " server that does, as S3 does; or, if nobody but this deployment ever writes there, say so: sole_writer: true"
-        " in the dataset file (sole_writer=True of the operator)"
+        " server that does, as S3 does (Ceph RGW 16 does in a bucket without versioning); or, if nobody but this"
+        " deployment ever writes there, say so: sole_writer: true in the dataset file (or sole_writer of the operator)"
     )
 
 
@@ -158,7 +158,7 @@ class _Lease:
         while not over.wait(RENEW_EVERY_S) and not self.lost:
             try:
                 self.renew()
-            except (BotoCoreError, ClientError, NoAnswer) as error:
+            except (BotoCoreError, ClientError, S3SyncError) as error:
                 log.warning("the lease of %s could not be renewed: %s", self.uri, cause(error))
 
     def renew(self) -> None:
@@ -182,7 +182,7 @@ class _Lease:
                 if not (found and found.claim == self.mine):
                     return
                 self.etag = found.etag
-        except (BotoCoreError, ClientError, NoAnswer) as error:
+        except (BotoCoreError, ClientError, S3SyncError) as error:
             log.warning("the lease of %s could not be given back: %s", self.uri, cause(error))
 
     def _may_take(self, claim: Claim) -> bool:

@@ -13,7 +13,8 @@ from s3_sync.errors import InvalidOption
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ENCRYPTIONS = ("AES256", "aws:kms")
+KMS = ("aws:kms", "aws:kms:dsse")
+ENCRYPTIONS = ("AES256", *KMS)
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 
 
@@ -46,8 +47,8 @@ def guessed_type(suffix: str) -> str:
 
 
 def check_encryption(encryption: str | None, kms_key_id: str | None) -> None:
-    """Raise InvalidOption for an encryption that S3 does not know, or a key without ``aws:kms``."""
+    """Raise InvalidOption for an encryption that S3 does not know, or a key without one by KMS."""
     if encryption is not None and encryption not in ENCRYPTIONS:
         raise InvalidOption(f"encryption is {encryption!r}: use one of {', '.join(ENCRYPTIONS)}, or None")
-    if kms_key_id and encryption != "aws:kms":
-        raise InvalidOption(f"kms_key_id needs encryption='aws:kms', but encryption is {encryption!r}")
+    if kms_key_id and encryption not in KMS:
+        raise InvalidOption(f"kms_key_id needs encryption {' or '.join(KMS)}, but encryption is {encryption!r}")

@@ -161,7 +161,9 @@ def fetch(source: S3Source, item: Item) -> bytes:
     """
     for _ in range(2):
         content = ask(
-            source.uri, lambda: read_object(source.connection, source.target.key(item.file), item.origin_etag)
+            source.uri,
+            lambda: read_object(source.connection, source.target.key(item.file), item.origin_etag),
+            credentials=source.connection.credentials,
         )
         if content is not None and hashlib.sha256(content).digest() == item.sha256:
             return content

@@ -23,6 +23,7 @@ from s3_sync.clock import time_at
 from s3_sync.errors import DestinationNotReady, NoAnswer, cause
 from s3_sync.lease import check_writes
 from s3_sync.roundtrip import check_one_place
+from s3_sync.store import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ LAST_REQUEST_S = 10 - CONNECT_TIMEOUT_S - READ_TIMEOUT_S
 SIBLING = ".releases"
 PROBE = b"probe"
 QUESTIONS_AT_ONCE = 8
+_NO_ENCRYPTION = "leave it to the bucket's default, or use an endpoint that has it (on some only with TLS)"
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, RequestTimeTooSkewed
 MAX_SKEW = timedelta(minutes=15)
 EVERYBODY = (
@@ -137,16 +139,13 @@ class _Check:
         """Write an object as an upload would be, or find out what stands against it."""
         put, plain = self.client.put_object, {"Key": one.key, **capabilities.body(PROBE)}
         wanted: dict[str, Any] = {**plain, **self.connection.encryption}
+        asked = self.connection.encryption.get("ServerSideEncryption", "")
         one.written = True
         try:
-            self._ask(put, **wanted)
+            done = self._ask(put, **wanted)
         except ClientError as error:
             if self.connection.encryption and self._is_taken(put, **plain):
-                asked = self.connection.encryption["ServerSideEncryption"]
-                remedy = (
-                    "leave the encryption to the bucket's default, or use an endpoint that has it (often: one with TLS)"
-                )
-                raise self._not_ready(f"does not encrypt with {asked} as asked", remedy, error) from error
+                raise self._not_ready(f"does not encrypt with {asked} as asked", _NO_ENCRYPTION, error) from error
             if self._is_taken(put, **wanted, IfNoneMatch="*"):
                 remedy = (
                     "its policy asks for a condition on every write (s3:if-none-match), but a sync replaces objects:"
@@ -154,6 +153,9 @@ class _Check:
                 )
                 raise self._not_ready("takes no plain uploads", remedy, error) from error
             raise
+        one.versioned = "VersionId" in done
+        if asked and done.get("ServerSideEncryption") != asked:
+            raise self._not_ready(f"does not encrypt with {asked} as asked, and says nothing", _NO_ENCRYPTION)
 
     def _is_taken(self, call: Callable[..., Any], **arguments: Any) -> bool:
         try:
@@ -174,11 +176,13 @@ class _Check:
             keeps = pool.submit(capabilities.keeps_sums, self.asking)
             listed = pool.submit(capabilities.listing_and_deletion, self.asking)
             place = pool.submit(
-                check_one_place, self.asking, self.connection.new_store(CONNECT_TIMEOUT_S, READ_TIMEOUT_S, 0)
+                check_one_place,
+                self.asking,
+                self.connection.new_store(Patience(CONNECT_TIMEOUT_S, READ_TIMEOUT_S, retries=0)),
             )
             place.result()
-            order, way = listed.result()
-            able = Capabilities(writes.result(), copies.result(), checks.result(), keeps.result(), way, order)
+            order, whole, way = listed.result()
+            able = Capabilities(writes.result(), copies.result(), checks.result(), keeps.result(), way, order, whole)
         log.info("%s at %s: %s", self.target.bucket, self.connection.endpoint, able)
         check_writes(self.connection, self.target, able.writes, sole_writer=sole_writer)
         return able
@@ -222,7 +226,9 @@ class _Check:
         if grantees & set(EVERYBODY):
             raise self._not_ready("has an ACL that grants access to everybody", "make the ACL private")
         block = self._readable("public access block", self.client.get_public_access_block)
-        if block and not all(block["PublicAccessBlockConfiguration"].values()):
+        settings = (block or {}).get("PublicAccessBlockConfiguration", {}).values()
+        # Ceph says of a bucket that never got a block that none of the four is on.
+        if any(settings) and not all(settings):
             raise self._not_ready(
                 "has a block of public access with gaps",
                 "switch on all four settings of the bucket's block public access",

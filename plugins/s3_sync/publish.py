@@ -72,12 +72,12 @@ def _put(connection: S3Connection, target: S3Target, content: Path | bytes, key:
 
     def put() -> str | None:
         etag = obstore.put(connection.store, full, content, attributes=attributes)["e_tag"]
-        if not checked:
-            vouch(connection, full, etag, _sha256(content), content if isinstance(content, bytes) else None)
+        if not checked or not etag:
+            etag = vouch(connection, full, etag, _sha256(content), content if isinstance(content, bytes) else None)
         return etag
 
     try:
-        etag = ask(key, put)
+        etag = ask(key, put, credentials=connection.credentials)
     except (BaseError, ClientError, OSError, NoAnswer) as error:
         raise UploadFailed(target.uri, {key: cause(error)}) from error
     return etag.strip('"') if etag else None

@@ -56,7 +56,7 @@ class S3Source:
     """The prefix ``uri``, with the credentials of an Airflow connection; nothing is sent before it is used.
 
     Keys are relative to the prefix; ``below`` is empty, or such a key that ends with a slash. Every method raises
-    SourceNotReady with cause and remedy.
+    SourceNotReady, or CredentialsNotReady, with cause and remedy.
     """
 
     uri: str
@@ -113,10 +113,10 @@ class S3Source:
         full = self.target.key(key)
         try:
             with self._explained("read", "s3:GetObject"):
-                content = ask(self.uri, lambda: read_object(self.connection, full, etag))
+                content = self._read(full, etag)
                 if content is None or not self._may_be_damaged(content, etag):
                     return content
-                again = ask(self.uri, lambda: read_object(self.connection, full, etag))
+                again = self._read(full, etag)
                 if again not in {None, content} and self._may_be_damaged(again, etag):
                     raise OSError("bytes were damaged on the way")
                 return again
@@ -132,7 +132,7 @@ class S3Source:
 
         def part(start: int, end: int) -> bytes | None:
             with self._explained("read", "s3:GetObject"):
-                return ask(self.uri, lambda: read_object(self.connection, full, etag, (start, end)))
+                return self._read(full, etag, (start, end))
 
         try:
             if part(0, 1) is None:
@@ -157,6 +157,10 @@ class S3Source:
             with self._explained("read", "s3:GetObject"):
                 where = {"Bucket": self.target.bucket, "Key": self.target.key(key)}
                 ask(self.uri, lambda: self.connection.client.head_object(**where))
+
+    def _read(self, full: str, etag: str, part: tuple[int, int] | None = None) -> bytes | None:
+        credentials = self.connection.credentials
+        return ask(self.uri, lambda: read_object(self.connection, full, etag, part), credentials=credentials)
 
     def _may_be_damaged(self, content: bytes | None, etag: str) -> bool:
         if self.connection.endpoint.startswith("https://") or not re.fullmatch(MD5_ETAG, etag):

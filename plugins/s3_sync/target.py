@@ -6,6 +6,16 @@ from dataclasses import dataclass
 
 from s3_sync.errors import InvalidTarget
 
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html reserves these endings.
+NO_BUCKETS = {
+    "--x-s3": "a directory bucket",
+    "--xa-s3": "an access point of a directory bucket",
+    "--table-s3": "a table bucket",
+    "--ol-s3": "an Object Lambda access point",
+    "-s3alias": "an access point",
+    ".mrap": "a multi-Region access point",
+}
+
 
 @dataclass(frozen=True)
 class S3Target:
@@ -26,6 +36,7 @@ class S3Target:
         segments = path.removesuffix("/").split("/")
         if (scheme, separator) != ("s3", "://") or not bucket:
             raise InvalidTarget(f"{uri!r} is no destination: write s3://bucket/prefix/")
+        check_bucket(bucket)
         if segments == [""]:
             raise InvalidTarget(f"{uri!r} names a whole bucket: write a prefix too, s3://{bucket}/prefix/")
         if any(part in {"", ".", ".."} for part in segments) or not path.isprintable():
@@ -50,3 +61,14 @@ class S3Target:
     def sibling(self, suffix: str) -> S3Target:
         """Return the target beside this one: ``s3://b/set/`` with suffix ``.releases``: ``s3://b/set.releases/``."""
         return self.parse(f"{self.uri.removesuffix('/')}{suffix}/")
+
+
+def check_bucket(bucket: str) -> None:
+    """Raise InvalidTarget for what only looks like a bucket: an access point, or a bucket with rules of its own.
+
+    They list in no order, give no MD5, or lack versions, policies or conditions, by which all else here goes.
+    """
+    what = "an ARN, of an access point for example" if ":" in bucket else None
+    what = what or next((said for end, said in NO_BUCKETS.items() if bucket.endswith(end)), None)
+    if what:
+        raise InvalidTarget(f"{bucket!r} is the name of {what}: name a general purpose bucket itself")

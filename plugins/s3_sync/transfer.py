@@ -15,7 +15,7 @@ from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
 from s3_sync import objects, origins, record
 from s3_sync.asking import ask
-from s3_sync.errors import InvalidObjects, LeaseLost, UploadFailed, cause
+from s3_sync.errors import CredentialsNotReady, InvalidObjects, LeaseLost, UploadFailed, cause
 from s3_sync.objects import Item
 from s3_sync.origins import Origin, Place
 from s3_sync.vouch import is_checked, vouch
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from s3_sync.connection import S3Connection
+    from s3_sync.credentials import S3Credentials
     from s3_sync.options import ObjectOptions
     from s3_sync.source import S3Source
     from s3_sync.target import S3Target
@@ -101,7 +102,9 @@ class Progress:
         with self.lock:
             self.failures[item.key] = cause(error)
             self.failures_in_a_row += 1
-            if _is_hopeless(error):
+            if isinstance(error, CredentialsNotReady):
+                self.stopped = cause(error)
+            elif _is_hopeless(error):
                 self.stopped = "the next ones would fail in the same way"
             elif len(self.failures) >= MAX_FAILURES:
                 self.stopped = f"{MAX_FAILURES} failures are enough"
@@ -231,8 +234,8 @@ def _bring(
         attributes, tags = options.attributes(item.key), dict(options.tags) or None
         key = target.key(item.key)
         etag = obstore.put(connection.store, key, content, attributes=attributes, tags=tags, **how)["e_tag"]
-        if not checked:
-            vouch(connection, key, etag, item.sha256, content if isinstance(content, bytes) else None)
+        if not checked or not etag:
+            etag = vouch(connection, key, etag, item.sha256, content if isinstance(content, bytes) else None)
         return etag
 
     def copy(source: S3Source) -> str:
@@ -241,34 +244,44 @@ def _bring(
 
     source = place.source
     if source is None:
-        return _send(place.folder, item, put, gates)
+        return _send(place.folder, item, put, gates, connection.credentials)
     if item.etag and item.etag == item.origin_etag:
         return item.etag, "unchanged"
     if place.inside and item.origin_etag and item.size <= MAX_COPY:
         return ask(item.key, lambda: copy(source)), "copied"
     if item.size > MULTIPART_ABOVE:
+        part = max(PART, -(-item.size // MAX_PARTS))
+
+        def put_parts() -> str | None:
+            return put(origins.stream(source, item, part), chunk_size=part)
+
         with gates.large:
-            part = max(PART, -(-item.size // MAX_PARTS))
-            return ask(item.key, lambda: put(origins.stream(source, item, part), chunk_size=part)), "uploaded"
+            return ask(item.key, put_parts, credentials=connection.credentials), "uploaded"
     content = origins.fetch(source, item)
-    return ask(item.key, lambda: put(content)), "uploaded"
+    return ask(item.key, lambda: put(content), credentials=connection.credentials), "uploaded"
 
 
-def _send(root: int, item: Item, put: Callable[..., str | None], gates: Gates) -> tuple[str | None, Outcome]:
+def _send(
+    root: int, item: Item, put: Callable[..., str | None], gates: Gates, credentials: S3Credentials
+) -> tuple[str | None, Outcome]:
     """Bring one object up to date from a file; return its ETag and what was done."""
     if item.size > MULTIPART_ABOVE:
         with gates.large:
             if item.etag and _streamed_md5(root, item) == item.etag:
                 return item.etag, "unchanged"
             part = max(PART, -(-item.size // MAX_PARTS))
-            return ask(item.key, lambda: put(_checked_parts(root, item, part), chunk_size=part)), "uploaded"
+
+            def put_parts() -> str | None:
+                return put(_checked_parts(root, item, part), chunk_size=part)
+
+            return ask(item.key, put_parts, credentials=credentials), "uploaded"
     with gates.reading:
         content = objects.read_key(root, item.file, item.size)
         if hashlib.sha256(content).digest() != item.sha256:
             raise FileChanged
         if item.etag and hashlib.md5(content, usedforsecurity=False).hexdigest() == item.etag:
             return item.etag, "unchanged"
-    return ask(item.key, lambda: put(content, use_multipart=False)), "uploaded"
+    return ask(item.key, lambda: put(content, use_multipart=False), credentials=credentials), "uploaded"
 
 
 def _checked_parts(root: int, item: Item, part: int) -> Iterator[bytes]:

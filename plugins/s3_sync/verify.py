@@ -17,6 +17,7 @@ from s3_sync import archived, listing
 from s3_sync.asking import ask
 from s3_sync.errors import VerifyFailed
 from s3_sync.plan import plan
+from s3_sync.vouch import is_checked
 
 if TYPE_CHECKING:
     from s3_sync.connection import S3Connection
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHA256_BYTES = 32
 CHUNK = 1 << 20
 # A difference that is there is there in each of so many listings; one that a damaged page told of is not.
 LISTINGS = 3
@@ -50,7 +50,7 @@ def verify(
     """List ``target`` afresh and compare every key, size and checksum with ``expected`` (key, size, sha256).
 
     An object is proven by ``record`` (key, sha256, etag: what its PUT returned) when its ETag is still the
-    recorded one; otherwise by the SHA-256 that S3 keeps of it, or by downloading and hashing it. The listing is
+    recorded one; otherwise by the SHA-256 that S3 keeps of it, where S3 checks that itself, or by reading and hashing it. The listing is
     another client's than the one that uploaded.
 
     Raises VerifyFailed on any difference that is still there when everything is listed and compared again.
@@ -81,11 +81,15 @@ def _compare(
     unproven = present.filter(alike)
     if unproven.num_rows:
         log.info("%d objects have no record: asking for their checksums", unproven.num_rows)
+    checked = unproven.num_rows > 0 and is_checked(connection, target.sibling(".releases"))
     with ThreadPoolExecutor(max_concurrency) as pool:
         keys = unproven["key"].to_pylist()
-        digests = pool.map(lambda key: ask(key, lambda: _sha256(connection, target, key)), keys)
-        pairs = zip(keys, digests, unproven["sha256"].to_pylist(), strict=True)
-        differing += [key for key, digest, wanted in pairs if digest != wanted]
+        proven = pool.map(
+            lambda key, wanted: ask(key, lambda: _has(connection, target, key, wanted, checked=checked)),
+            keys,
+            unproven["sha256"].to_pylist(),
+        )
+        differing += [key for key, right in zip(keys, proven, strict=True) if not right]
 
     # Not every server lets the mark of the prefix itself go while something lies there.
     unexpected = [*todo.delete["key"].to_pylist(), *filter(None, todo.markers["key"].to_pylist())]
@@ -99,22 +103,24 @@ def _compare(
     return VerifyResult(pa.concat_tables([todo.skip, unproven]), todo.skip.num_rows, unproven.num_rows)
 
 
-def _sha256(connection: S3Connection, target: S3Target, key: str) -> bytes | None:
-    """Return the SHA-256 of an object, None if it has gone, or has been archived, meanwhile."""
+def _has(connection: S3Connection, target: S3Target, key: str, sha256: bytes, *, checked: bool) -> bool:
+    """Whether an object has this SHA-256, by what a server keeps that has ``checked`` it, or else by reading it.
+
+    A kept one that is another proves nothing: after an upload in parts it is, on many servers, a sum of sums.
+    """
     where = {"Bucket": target.bucket, "Key": target.key(key)}
     try:
-        head = connection.client.head_object(**where, ChecksumMode="ENABLED")
-        if archived.tells_archived(head):
-            return None
-        # After a multipart upload it is a checksum of checksums, with "-<parts>" at its end.
-        kept = head.get("ChecksumSHA256", "")
-        if kept and "-" not in kept and len(digest := base64.b64decode(kept)) == SHA256_BYTES:
-            return digest
+        if checked:
+            head = connection.client.head_object(**where, ChecksumMode="ENABLED")
+            if archived.tells_archived(head):
+                return False
+            if head.get("ChecksumSHA256") == base64.b64encode(sha256).decode():
+                return True
         computed = hashlib.sha256()
         for block in connection.client.get_object(**where)["Body"].iter_chunks(CHUNK):
             computed.update(block)
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404 or archived.is_refusal(error):
-            return None
+            return False
         raise
-    return computed.digest()
+    return computed.digest() == sha256

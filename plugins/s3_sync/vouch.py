@@ -30,16 +30,23 @@ def is_checked(connection: S3Connection, beside: S3Target) -> bool:
         return False
 
 
-def vouch(connection: S3Connection, key: str, etag: str | None, sha256: bytes, content: bytes | None = None) -> None:
-    """Check that the object ``key`` (of the bucket), whose upload returned ``etag``, has this SHA-256.
+def vouch(connection: S3Connection, key: str, etag: str | None, sha256: bytes, content: bytes | None = None) -> str:
+    """Check that the object ``key`` (of the bucket), whose upload returned ``etag``, has this SHA-256; return its ETag.
 
-    An ETag that is the MD5 of the ``content`` that was sent says so already; otherwise the object is read back. Raises
-    Damaged.
+    An ETag that is the MD5 of the ``content`` that was sent says so already; otherwise the object is read back. (Ceph RGW
+    16 returns no ETag for an upload in parts.) Raises Damaged.
     """
-    if content is not None and (etag or "").strip('"') == hashlib.md5(content, usedforsecurity=False).hexdigest():
-        return
+    if content is not None and etag and _is_md5_of(content, etag):
+        return etag
+    answer = connection.client.get_object(Bucket=connection.bucket, Key=key)
     found = hashlib.sha256()
-    for block in connection.client.get_object(Bucket=connection.bucket, Key=key)["Body"].iter_chunks(CHUNK):
+    for block in answer["Body"].iter_chunks(CHUNK):
         found.update(block)
     if found.digest() != sha256:
         raise Damaged("what lies there is not what was sent")
+    etag = answer["ETag"]
+    return etag
+
+
+def _is_md5_of(content: bytes, etag: str) -> bool:
+    return etag.strip('"') == hashlib.md5(content, usedforsecurity=False).hexdigest()

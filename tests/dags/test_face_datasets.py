@@ -63,8 +63,7 @@ print([task_id for task_id, task in tasks.items() if task.is_mapped])
     network = ("preflight", "approve_deletions", "sync", "verify", "erase", "summary")
     retries = {**dict.fromkeys(TASKS, 0), **dict.fromkeys(network, 3)}
     assert yaml.safe_load(lines[2]) == retries
-    disk = {"scan", "filter_manifest", "copy_shard", "seal", "render_config"}
-    assert yaml.safe_load(lines[3]) == {task: "disk" if task in disk else "s3" for task in TASKS}
+    assert yaml.safe_load(lines[3]) == dict.fromkeys(TASKS, "default_pool")
     assert lines[4:] == ["['reidnet_v3']", "['scan', 'copy_shard']"]
 
 

@@ -31,11 +31,12 @@ from local.seaweed import REGION
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from local.seaweed import S3Server
 
     Choose = Callable[[str, int], str | None]
+    Instead = Callable[["Request"], "Answer | None"]
 
 LISTS = ("ListObjectsV2", "ListObjectVersions", "ListMultipartUploads")
 # What is said of a whole bucket, by the query that names it.
@@ -109,16 +110,17 @@ def can_meet(fault: str, operation: str) -> bool:
 class Proxy:
     """A running proxy. ``choose(operation, number)`` names the fault of an operation's request, counted from 0.
 
-    ``rewrite`` makes another answer of the server's. ``seen`` counts the requests of each operation, ``spoilt`` the
-    faults that were met. ``canned`` has answers that the proxy gives to operations by itself.
+    ``instead(request)``, which sees every request, may give an answer in the server's place.
+    ``seen`` counts the requests of each operation, ``spoilt`` the faults that were met.
+    ``rewrite(request, answer)`` makes another one of the server's.
     """
 
     endpoint: str
     server: S3Server
     choose: Choose = lambda _operation, _number: None
+    instead: Instead = lambda _request: None
     page_size: int | None = None
     opaque_etags: bool = False
-    canned: Mapping[str, Answer] = field(default_factory=dict)
     rewrite: Callable[[Request, Answer], Answer] = lambda _request, answer: answer
     seed: int = 0
     seen: Counter[str] = field(default_factory=Counter)
@@ -145,10 +147,15 @@ class Proxy:
 
 
 @contextmanager
-def running(server: S3Server, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
-    """Run a proxy before ``server`` on a free loopback port, speaking TLS if a context is given."""
+def running(
+    server: S3Server, tls: ssl.SSLContext | None = None, handler: type[_Handler] | None = None
+) -> Iterator[Proxy]:
+    """Run a proxy before ``server`` on a free loopback port, speaking TLS if a context is given.
+
+    Another ``handler`` changes what it likes.
+    """
     scheme = "https" if tls else "http"
-    listener = _Listener(("127.0.0.1", 0), _Handler)
+    listener = _Listener(("127.0.0.1", 0), handler or _Handler)
     if tls:
         listener.socket = tls.wrap_socket(listener.socket, server_side=True, do_handshake_on_connect=False)
     listener.proxy = Proxy(f"{scheme}://127.0.0.1:{listener.server_port}", server)
@@ -247,10 +254,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def exchange(self, request: Request) -> None:
         proxy, operation = self.server.proxy, request.operation
+        if (answer := proxy.instead(request)) is not None:
+            self.say(answer)
+            return
         fault, drawn = proxy.fault(operation)
         match fault:
-            case None if operation in proxy.canned:
-                self.say(proxy.canned[operation])
             case None:
                 self.say(self.forward(request))
             case "500 InternalError" | "503 SlowDown" | "200 with an error":

@@ -159,7 +159,7 @@ def with_kept_clients(made: S3Connection) -> S3Connection:
     kept: dict[tuple[Any, ...], Any] = {}
 
     def new_client(config: Any) -> Any:
-        kind = (config.signature_version, config.read_timeout)
+        kind = (config.signature_version, config.read_timeout, str(config.s3))
         if kind not in kept:
             kept[kind] = made.new_client(config)
         return kept[kind]

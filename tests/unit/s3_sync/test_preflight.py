@@ -179,7 +179,8 @@ def test_a_block_of_public_access_with_a_gap_is_refused(
     said = "".join(f"<{name}>{str(name != gap).lower()}</{name}>" for name in settings)
     block = f"<PublicAccessBlockConfiguration>{said}</PublicAccessBlockConfiguration>".encode()
     with proxy.running(server) as saying:
-        saying.canned = {"GetPublicAccessBlock": proxy.Answer(200, "OK", (), block)}
+        said_of_block = proxy.Answer(200, "OK", (), block)
+        saying.instead = lambda request: said_of_block if request.operation == "GetPublicAccessBlock" else None
         monkeypatch.setenv("AIRFLOW_CONN_SAYING", airflow_connection(server, saying.endpoint))
         with nullcontext() if gap is None else pytest.raises(DestinationNotReady, match="switch on all four"):
             check_destination(connect(target.bucket, aws_conn_id="saying"), target)

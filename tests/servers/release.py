@@ -1,0 +1,63 @@
+"""A few files on their way to a prefix, as the tasks take them there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s3_sync import objects, record
+from s3_sync.sync import SyncResult, sync
+from s3_sync.verify import VerifyResult, verify
+from tests.servers.places import PLAIN, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from s3_sync.connection import S3Connection
+    from s3_sync.target import S3Target
+
+FILES = {
+    **{f"{name}/{number}.jpg": f"{name} {number}".encode() for name in ("anna", "ben") for number in range(5)},
+    "c leo/it's #1 é.png": b"with a name",
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """Files in a folder, the prefix that they go to, and the record of what was sent there."""
+
+    connection: S3Connection
+    target: S3Target
+    source: Path
+    record: Path
+
+    @classmethod
+    def of(cls, at: Place, folder: Path, files: Mapping[str, bytes], bucket: str = PLAIN, **options: Any) -> Release:
+        release = cls(at.connect(bucket, **options), at.target(bucket), folder / "source", folder / "record.parquet")
+        release.write(files)
+        return release
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Let the folder hold exactly these files."""
+        shutil.rmtree(self.source, ignore_errors=True)
+        for key, content in files.items():
+            (self.source / key).parent.mkdir(parents=True, exist_ok=True)
+            (self.source / key).write_bytes(content)
+
+    def rewrite(self, key: str, content: bytes) -> None:
+        """Give a file other bytes, so that size and time of modification stay."""
+        path = self.source / key
+        status = path.stat()
+        assert len(content) == status.st_size
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def sync(self, **options: Any) -> SyncResult:
+        return sync(self.connection, self.target, source=self.source, record_path=self.record, **options)
+
+    def prove(self) -> VerifyResult:
+        known = record.read(self.record, self.connection, self.target)
+        return verify(self.connection, self.target, objects.walk(self.source), known)

@@ -1,0 +1,69 @@
+"""What the embedded server is found to be able to do, and that asking leaves nothing behind."""
+
+from typing import Any
+
+import pytest
+
+from s3_sync import asking, capabilities
+from s3_sync.capabilities import NAME, Probe, Writes
+from s3_sync.connection import S3Connection, connect
+from s3_sync.delete import Way
+from s3_sync.preflight import check_destination
+from s3_sync.target import S3Target
+
+
+def left(admin: Any, target: S3Target) -> list[tuple[str, str]]:
+    beside = target.prefix.removesuffix("/")
+    found = admin.list_object_versions(Bucket=target.bucket, Prefix=beside)
+    return [(kind, item["Key"]) for kind in ("Versions", "DeleteMarkers") for item in found.get(kind, ())]
+
+
+@pytest.mark.parametrize("status", ["Suspended", "Enabled"])
+@pytest.mark.usefixtures("connection")
+def test_seaweedfs_can_do_all_that_safety_rests_on(admin: Any, status: str) -> None:
+    """Also in a bucket with versions, of which none is left; suspended, it leaves the markers that a deletion makes."""
+    target = S3Target.parse(f"s3://versions.example.com/{status.lower()}/set/")
+    admin.put_bucket_versioning(Bucket=target.bucket, VersioningConfiguration={"Status": status})
+    found = check_destination(connect(target.bucket), target)
+    assert found.writes == Writes(creates=True, replaces="quoted")
+    assert (found.copies, found.checks, found.keeps, found.whole) == (True, True, True, True)
+    assert found.deletes is Way.BATCH
+    assert [key for kind, key in left(admin, target) if (status, kind) != ("Suspended", "DeleteMarkers")] == []
+
+
+def test_what_a_killed_question_left_is_swept(admin: Any, connection: S3Connection, target: S3Target) -> None:
+    beside = target.sibling(".releases")
+    for key in (f"{NAME}killed", f"{NAME}other/one", "latest.json"):
+        admin.put_object(Bucket=target.bucket, Key=beside.key(key), Body=b"one")
+    capabilities.sweep(connection, beside)
+    assert left(admin, target) == [("Versions", beside.key("latest.json"))]
+
+
+def test_questions_that_are_disturbed_are_asked_again(admin: Any, connection: S3Connection, target: S3Target) -> None:
+    """As by a sweep of another deployment, in the middle of a round."""
+    probe, asked = Probe.of(connection, target.sibling(".releases")), list[str]()
+    plain = probe.send
+
+    def disturbed(call: Any, **arguments: Any) -> Any:
+        asked.append(arguments["Key"])
+        if len(asked) == 2:
+            admin.delete_object(Bucket=target.bucket, Key=arguments["Key"])
+        return plain(call, **arguments)
+
+    probe.send = disturbed
+    assert capabilities.conditional_writes(probe).both
+    assert len(set(asked)) == 2
+
+
+def test_deletions_go_one_by_one_or_with_content_md5_where_they_must(
+    admin: Any, connection: S3Connection, target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from s3_sync import delete
+
+    for key in ("a/1.jpg", "a/2.jpg"):
+        admin.put_object(Bucket=target.bucket, Key=target.key(key), Body=b"one")
+    doomed = [{"Key": target.key("a/1.jpg")}, {"Key": target.key("a/2.jpg")}, {"Key": target.key("never")}]
+    for way in (Way.BATCH_WITH_MD5, Way.ONE_BY_ONE):
+        assert delete.remove(connection, target.bucket, doomed, way) == ([], way)
+    assert left(admin, target) == []
+    assert asking.ATTEMPTS > 1

@@ -1,0 +1,364 @@
+"""Whatever stands in the environment, every client goes where the Airflow connection says, and as it says."""
+
+import importlib.util
+import json
+import os
+import re
+import socketserver
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from local.seaweed import S3Server
+from s3_sync import listing, publish
+from s3_sync import objects as expected_objects
+from s3_sync import record as records
+from s3_sync.connection import S3Connection, connect
+from s3_sync.errors import DestinationNotReady, InvalidTarget
+from s3_sync.lease import hold
+from s3_sync.preflight import check_destination
+from s3_sync.source import S3Source
+from s3_sync.sync import sync
+from s3_sync.target import S3Target
+from s3_sync.verify import verify
+from tests.unit.s3_sync import proxy
+from tests.unit.s3_sync.conftest import airflow_connection
+from tests.unit.s3_sync.proxy import Proxy, Request
+
+FILES = {"anna/1.jpg": b"one", "ben/2.jpg": b"two", "cleo/3.jpg": b"three"}
+REGION = "eu-trap-1"
+
+
+def package(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def of_botocore() -> set[str]:
+    """Every variable that botocore or boto3 names anywhere, and those whose names it puts together."""
+    texts = [path.read_text() for name in ("botocore", "boto3") for path in package(name).glob("*.py")]
+    return {found for text in texts for found in re.findall(r"[\"'](AWS_[A-Z0-9_]+)[\"']", text)} | {
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL_STS",
+        "AWS_BEARER_TOKEN_S3",
+    }
+
+
+def of_obstore() -> set[str]:
+    """Every variable that obstore knows: its options, as its types tell them, and their other names."""
+    types = [package("obstore") / "_store" / f"{name}.pyi" for name in ("_aws", "_client")]
+    named = {found for path in types for found in re.findall(r"\bAWS_[A-Z0-9_]+", path.read_text())}
+    keys = {found for path in types for found in re.findall(r"(?m)^    ([a-z0-9_]+): ", path.read_text())}
+    return named | {f"AWS_{key.removeprefix('aws_').upper()}" for key in keys} | {"AWS_DISABLE_SYSTEM_CERTIFICATES"}
+
+
+OTHERS = {"ALL_PROXY", "HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+OTHERS |= {name.lower() for name in OTHERS if "PROXY" in name}
+# A monitor on this machine that boto3 tells, by UDP, which calls there were: no request, and a socket left open.
+VARIABLES = sorted((of_botocore() | of_obstore() | OTHERS) - {"AWS_CSM_ENABLED"})
+# What would not do as a value at all elsewhere, or is of a kind of its own.
+VALUES = {
+    "AWS_ACCOUNT_ID_ENDPOINT_MODE": "required",
+    "AWS_CHECKSUM_ALGORITHM": "sha256",
+    "AWS_CONDITIONAL_PUT": "disabled",
+    "AWS_COPY_IF_NOT_EXISTS": "header: x-trap: yes",
+    "AWS_CREDENTIAL_EXPIRATION": "2020-01-01T00:00:00Z",
+    "AWS_CSM_PORT": "1",
+    "AWS_DEFAULTS_MODE": "standard",
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_MAX_ATTEMPTS": "1",
+    "AWS_METADATA_SERVICE_NUM_ATTEMPTS": "1",
+    "AWS_METADATA_SERVICE_TIMEOUT": "1",
+    "AWS_REGION": REGION,
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_supported",
+    "AWS_REQUEST_MIN_COMPRESSION_SIZE_BYTES": "1",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+    "AWS_RETRY_MODE": "legacy",
+    "AWS_S3_US_EAST_1_REGIONAL_ENDPOINT": "regional",
+    "AWS_SERVER_SIDE_ENCRYPTION": "aws:kms",
+    "AWS_SSE_CUSTOMER_KEY_BASE64": b64encode(bytes(32)).decode(),
+    "AWS_STS_REGIONAL_ENDPOINTS": "legacy",
+    "AWS_AUTH_SCHEME_PREFERENCE": "smithy.api#noAuth,sigv4a",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": "ipv4",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/trap",
+}
+SWITCHES = r"ENABLED|DISABLE|SKIP|USE_|ALLOW|EXPRESS|ONLY|PAY|UNSIGNED|VIRTUAL|FALLBACK|IGNORE|RANDOMIZE|WHILE_IDLE"
+
+
+def value_of(name: str, trap: str) -> str:
+    """A value of ``name`` that would lead elsewhere, or change what is sent."""
+    if name in VALUES:
+        return VALUES[name]
+    if re.search(r"ENDPOINT(?!_DISC)|_URI|HOST|PROXY_URL|(?i:^\w+_proxy$)", name):
+        return trap
+    if re.search(SWITCHES, name):
+        return "true"
+    if re.search("TIMEOUT|INTERVAL", name):
+        return "1ms"
+    return "trap"
+
+
+class Trap:
+    """A port of this machine that nobody has any business at; ``heard`` is what came."""
+
+    def __init__(self, port: int) -> None:
+        self.url, self.heard = f"http://127.0.0.1:{port}", list[bytes]()
+
+
+@pytest.fixture
+def trap() -> Iterator[Trap]:
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            made.heard.append(self.request.recv(4096))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as listener:
+        made = Trap(listener.server_address[1])
+        threading.Thread(target=listener.serve_forever, args=(0.05,), daemon=True).start()
+        yield made
+        listener.shutdown()
+
+
+@pytest.fixture
+def seen() -> list[Request]:
+    return []
+
+
+@pytest.fixture
+def named(server: S3Server, seen: list[Request], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
+    """The endpoint that the connection names. Every request that comes there is in ``seen``."""
+    for name in [name for name in os.environ if name.startswith("AWS_") or "proxy" in name.lower()]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    with proxy.running(server) as running:
+        running.instead = lambda request: seen.append(request)
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", airflow_connection(server, running.endpoint))
+        yield running
+
+
+def write_config(path: Path, trap: Trap) -> None:
+    """Write a config file of boto3 that leads to the trap in every way that it can, for any profile."""
+    section = (
+        f"region = {REGION}\nendpoint_url = {trap.url}\nservices = trap\nca_bundle = /trap\n"
+        "s3 =\n    addressing_style = virtual\n    use_dualstack_endpoint = true\n"
+    )
+    services = f"[services trap]\ns3 =\n    endpoint_url = {trap.url}\nsts =\n    endpoint_url = {trap.url}\n"
+    path.write_text(f"[default]\n{section}[profile trap]\n{section}{services}")
+
+
+def check_requests(seen: list[Request], server: S3Server, *, region: str = "us-east-1") -> None:
+    """All of them are signed as the connection's user's, and bytes go with a checksum, as the bucket encrypts them."""
+    assert seen
+    for request in seen:
+        scope = request.header("authorization") or ""
+        assert f"Credential={server.user.access_key}/" in scope
+        assert f"/{region}/s3/" in scope
+        assert request.header("x-amz-security-token") is None
+        assert request.header("x-amz-request-payer") is None
+        assert not [name for name, _ in request.headers if name.lower().startswith("x-amz-server-side")]
+        if request.method == "PUT":
+            assert re.fullmatch("[0-9a-f]{64}", request.header("x-amz-content-sha256") or "")
+            assert request.header("x-amz-trailer") is None
+        if request.operation == "PutObject":
+            assert request.header("x-amz-checksum-sha256")
+
+
+def both_clients(connection: S3Connection, target: S3Target) -> None:
+    """Write, list and read by obstore what boto3 lists, reads and deletes."""
+    publish.put_bytes(connection, target, b"here", "here.txt")
+    assert listing.list_prefix(connection, target)["key"].to_pylist() == ["here.txt"]
+    assert listing.list_raw(connection, target)["key"].to_pylist() == ["here.txt"]
+    where = {"Bucket": target.bucket, "Key": target.key("here.txt")}
+    assert connection.client.get_object(**where)["Body"].read() == b"here"
+    connection.client.delete_object(**where)
+    with pytest.raises(FileNotFoundError):
+        obstore.get(connection.store, where["Key"])
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_no_variable_leads_anywhere_else(
+    name: str,
+    trap: Trap,
+    named: Proxy,
+    seen: list[Request],
+    target: S3Target,
+    server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_config(tmp_path / "config", trap)
+    monkeypatch.setenv(name, value_of(name, trap.url))
+    if name.endswith("PROFILE") or name == "AWS_CONFIG_FILE":
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    connection = connect(target.bucket)
+    assert connection.endpoint == named.endpoint
+    both_clients(connection, target)
+    check_requests(seen, server)
+    assert not trap.heard
+    assert os.environ[name]
+
+
+def test_all_of_them_together_lead_nowhere_else(
+    admin: Any,
+    trap: Trap,
+    named: Proxy,
+    seen: list[Request],
+    target: S3Target,
+    server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_config(tmp_path / "config", trap)
+    for name in VARIABLES:
+        monkeypatch.setenv(name, value_of(name, trap.url))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for key, content in FILES.items():
+        path = tmp_path / "source" / key
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    connection, kept = connect(target.bucket), tmp_path / "record.parquet"
+    check_destination(connection, target)
+    strangers = [request for request in seen if not request.header("authorization")]
+    assert len(strangers) == 2
+    with hold(connection, target, owner="a/b", holder="a", give_back=True) as check:
+        done = sync(connection, target, source=tmp_path / "source", record_path=kept, check=check)
+    assert done.uploaded == len(FILES)
+    expected = expected_objects.walk(tmp_path / "source")
+    verify(connection, target, expected, records.read(kept, connection, target))
+    source = S3Source(target.uri)
+    assert {key for page in source.listing("") for key in page["key"].to_pylist()} == FILES.keys()
+
+    held = admin.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix)["Contents"]
+    assert {item["Key"] for item in held} == {target.key(key) for key in FILES}
+    signed = [request for request in seen if request.header("authorization")]
+    assert {request.operation for request in signed} >= {"PutObject", "ListObjectsV2", "PutObject lease.json"}
+    check_requests(signed, server)
+    assert not trap.heard
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"AWS_ENDPOINT_URL": "<here>"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ENDPOINT_URL_S3": "<here>"},
+        {"AWS_ENDPOINT_URL_S3": "<here>/", "AWS_ENDPOINT": "http://127.0.0.1:1"},
+    ],
+)
+def test_what_boto3_finds_where_the_connection_says_nothing_both_follow(
+    environment: Mapping[str, str],
+    named: Proxy,
+    seen: list[Request],
+    target: S3Target,
+    server: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    silent = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"]) | {"extra": {}}
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(silent))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.replace("<here>", named.endpoint))
+    connection = connect(target.bucket)
+    assert connection.endpoint == named.endpoint
+    both_clients(connection, target)
+    check_requests(seen, server, region=REGION)
+
+
+def test_so_do_they_a_profile(
+    named: Proxy,
+    seen: list[Request],
+    target: S3Target,
+    server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_AWS_DEFAULT")
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    (tmp_path / "config").write_text(
+        f"[profile mine]\nregion = {REGION}\nservices = mine\n"
+        f"[services mine]\ns3 =\n    endpoint_url = {named.endpoint}\n"
+    )
+    (tmp_path / "credentials").write_text(
+        f"[mine]\naws_access_key_id = {server.user.access_key}\naws_secret_access_key = {server.user.secret_key}\n"
+    )
+    both_clients(connect(target.bucket), target)
+    check_requests(seen, server, region=REGION)
+
+
+def test_without_a_region_both_sign_for_the_same(
+    named: Proxy, seen: list[Request], target: S3Target, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"]) | {"extra": {"endpoint_url": named.endpoint}}
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(silent))
+    both_clients(connect(target.bucket), target)
+    check_requests(seen, server)
+
+
+def with_extra(monkeypatch: pytest.MonkeyPatch, **extra: Any) -> None:
+    """Add to the extra of the connection."""
+    said = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(said | {"extra": said["extra"] | extra}))
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy"])
+@pytest.mark.parametrize("spared", ["", "*", "127.0.0.1"])
+def test_both_go_through_the_proxy_that_boto3_goes_through(
+    name: str, spared: str, named: Proxy, seen: list[Request], target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The proxy before the real server takes requests to proxies too: those name a whole URL.
+    monkeypatch.setenv(name, named.endpoint)
+    if spared:
+        monkeypatch.setenv("NO_PROXY", spared)
+    both_clients(connect(target.bucket), target)
+    assert {request.path.startswith("http://") for request in seen} == {not spared}
+
+
+def test_a_proxy_of_the_connection_wins_over_that_of_the_environment(
+    trap: Trap, named: Proxy, seen: list[Request], target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", trap.url)
+    for proxies, through in (({"http": named.endpoint}, True), ({}, False), ({"https": trap.url}, False)):
+        with_extra(monkeypatch, config_kwargs={"proxies": proxies})
+        both_clients(connect(target.bucket), target)
+        assert {request.path.startswith("http://") for request in seen} == {through}
+        seen.clear()
+    assert not trap.heard
+
+
+@contextmanager
+def tls(server: S3Server, tmp_path: Path) -> Iterator[tuple[Proxy, Path]]:
+    """A proxy that speaks TLS, and the file of its certificate."""
+    from tests.unit.s3_sync.test_faults import certificate
+
+    bundle = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(bundle)
+    with proxy.running(server, context) as secure:
+        yield secure, bundle
+
+
+def works(what: Any) -> bool:
+    try:
+        what()
+    except (BaseError, ClientError, DestinationNotReady):
+        return False
+    return True
+
+
+def test_placeholder() -> None:
+    assert S3Store
+    assert InvalidTarget
+    assert Config
+    assert works
