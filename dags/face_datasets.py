@@ -97,11 +97,11 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | scan, copy_shard | an export in S3 cannot be listed or read | what the message says; clear the task |
 | seal | the ledger does not balance, or files changed under the run | clear from `copy_shard` on |
 | sync | keys failed (it lists them) | clear the task |
-| sync | objects have changed since they were read (no output) | trigger again: they are read anew |
+| sync | objects have changed, or were archived, since they were read (no output) | trigger again: they are read anew |
 | sync, verify | somebody else is changing the destination (it says who) | let it end, or stop it; clear the task |
 | approve_deletions | the deletions were rejected, or nobody answered in a week | put the exports right, trigger again |
 | sync | there is more to delete than was approved | the bucket changed: trigger again, it asks again |
-| verify | somebody else wrote to the prefix | clear from `sync` on |
+| verify | somebody else wrote to the prefix, or objects there were archived | clear from `sync` on |
 | erase | the list of people to erase was changed under the run | trigger again |
 | erase | versions may not be listed or deleted (Object Lock, permissions) | put that right, clear the task |
 

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -63,9 +63,10 @@ def expected_size(run: Run, rows: pa.Table) -> int:
 
 
 def _may_be_kept(run: Run, place: Place) -> bool:
+    closely: Literal["off", "header"] = "off" if run.params.decode == "off" else "header"
     try:
         with images.without_warnings(), opened(run, place) as file:
-            return file is not None and images.inspect_large(file, run.dataset.image_size, "header").rejected is None
+            return file is not None and images.inspect_large(file, run.dataset.image_size, closely).rejected is None
     except OSError:  # `copy_shard` says of it what there is to say
         return False
 

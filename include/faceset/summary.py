@@ -205,7 +205,7 @@ def dry_run(
 
     Args:
         run: the run.
-        listing: columns key and size (bytes) of the destination now; None if the run would skip the upload.
+        listing: columns key, size (bytes) and etag of the destination now; None if the run would skip the upload.
         took: the time of its steps so far.
         in_bucket: what would be erased of people in the bucket, in counts; None if the run would skip the upload.
         named_in_bucket: of the people to erase those of whom the bucket holds anything.
@@ -253,15 +253,19 @@ def dry_run(
 
 
 def foresee_sync(images: pa.Table, listing: pa.Table) -> dict[str, int]:
-    """What a sync would do, as far as keys and sizes tell (the bytes are not read in a dry run)."""
+    """What a sync would do, as far as keys and sizes tell (the bytes are not read in a dry run).
+
+    What is archived (without an ETag) is uploaded anew.
+    """
     there = pc.is_in(images["key"], value_set=listing["key"].combine_chunks())
-    joined = images.select(["key", "size"]).join(
-        listing.select(["key", "size"]), keys="key", join_type="inner", right_suffix="_there"
-    )
+    joined = images.select(["key", "size"]).join(listing, keys="key", join_type="inner", right_suffix="_there")
+    changed = pc.not_equal(joined["size"], joined["size_there"])
+    if "etag" in joined.column_names:
+        changed = pc.or_(changed, pc.is_null(joined["etag"]))
     stay = pc.is_in(listing["key"], value_set=images["key"].combine_chunks())
     return {
         "upload_new": images.num_rows - (pc.sum(there).as_py() or 0),
-        "upload_changed": pc.sum(pc.not_equal(joined["size"], joined["size_there"])).as_py() or 0,
+        "upload_changed": pc.sum(changed).as_py() or 0,
         "delete": listing.num_rows - (pc.sum(stay).as_py() or 0),
         "there_now": listing.num_rows,
     }

@@ -250,12 +250,12 @@ def _bring(
     if place.inside and item.origin_etag and item.size <= MAX_COPY:
         return ask(item.key, lambda: copy(source)), "copied"
     if item.size > MULTIPART_ABOVE:
+        part = max(PART, -(-item.size // MAX_PARTS))
+
+        def put_parts() -> str | None:
+            return put(origins.stream(source, item, part), chunk_size=part)
+
         with gates.large:
-            part = max(PART, -(-item.size // MAX_PARTS))
-
-            def put_parts() -> str | None:
-                return put(origins.stream(source, item, part), chunk_size=part)
-
             return ask(item.key, put_parts, credentials=connection.credentials), "uploaded"
     content = origins.fetch(source, item)
     return ask(item.key, lambda: put(content), credentials=connection.credentials), "uploaded"
