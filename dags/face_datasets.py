@@ -40,7 +40,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [folder for folder in (str(ROOT), str(ROOT / "plugins")) if folder not in sys.path]
 
 from include.faceset import params as run_params
-from include.faceset.dataset import DEFAULT_QUEUE, Dataset, DatasetError, find, load
+from include.faceset.dataset import DEFAULT_QUEUE, Dataset, DatasetError, find, load, shared_destination
 from include.faceset.run import Run
 from s3_sync.approval import ApproveDeletionsOperator
 from s3_sync.operators import S3SyncOperator, holder_of
@@ -248,15 +248,10 @@ def check_destination_is_its_own(run: Run) -> None:
 
     Each sync would delete what the other has brought, and of two assets at one place Airflow lets only one be updated.
     """
-    places = {run.dataset.destination, run.params.destination}
-    for name, other in DATASETS.items():
-        shared = [one for one in places if one.startswith(other.destination) or other.destination.startswith(one)]
-        if name != run.dataset.name and shared:
-            msg = (
-                f"destination: {shared[0]} and {other.destination} of the dataset {name!r} lie in one another; give "
-                "each dataset a destination of its own"
-            )
-            raise AirflowFailException(msg)
+    places = set() if run.params.skip_upload else {run.dataset.destination, run.params.destination}
+    others = [one for name, one in DATASETS.items() if name != run.dataset.name]
+    if (why := shared_destination(places, others)) is not None:
+        raise AirflowFailException(why)
 
 
 def wait_for_turn(run: Run, *, anew: bool = False) -> None:
