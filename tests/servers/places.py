@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -115,7 +116,11 @@ def started(name: str, folder: Path) -> Iterator[Place]:
         admin = client(server, server.admin)
         for bucket in BUCKETS:
             make_bucket(admin, bucket)
-        yield Place(name, server, admin, asks_who=name not in {"LocalStack", "moto"})
+        try:
+            yield Place(name, server, admin, asks_who=name not in {"LocalStack", "moto"})
+        finally:
+            admin.close()
+            gc.collect()  # a server that is to end waits for the connections of clients that are still there
 
 
 def make_bucket(admin: Any, bucket: str) -> None:

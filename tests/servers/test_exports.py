@@ -15,7 +15,7 @@ from s3_sync.target import S3Target
 from tests.servers.matrix import promise
 from tests.servers.places import Place
 from tests.servers.release import Release
-from tests.servers.test_sync import MANY, NAMES
+from tests.servers.test_sync import NAMES
 from tests.unit.faceset.pipeline import FLAT, TREE, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.s3_sync.test_exports import deliver, in_s3, prove, run_of, told, without_output
 
@@ -74,11 +74,9 @@ def test_listing_of_an_export(at: Place) -> None:
 
 
 @promise
-def test_pages_of_an_export(at: Place, tmp_path: Path) -> None:
+def test_pages_of_an_export(at: Place, many: Release) -> None:
     """2,500 keys of an export, in every script, are listed whole"""
-    release = Release.of(at, tmp_path, MANY)
-    release.sync()
-    assert listed(release.target).keys() == MANY.keys()
+    assert listed(many.target).keys() == many.keys
 
 
 @promise

@@ -15,11 +15,9 @@ from s3_sync.publish import POINTER, publish
 from tests.servers import disguises
 from tests.servers.matrix import promise
 from tests.servers.places import Place
-from tests.servers.release import FILES, Release
+from tests.servers.release import FILES, MANY, Release
 
 LARGE = bytes(range(256)) * (20 << 12)
-PERSONS = [f"person {number}" if number % 5 else f"Žofie 日本 {number}" for number in range(50)]
-MANY = {f"{person}/{number}.jpg": f"{person} {number}".encode() for person in PERSONS for number in range(50)}
 NAMES = [
     *("a b", "a+b", "a%20b", "a%2Fb", "it's", 'q"q', "a&b;c", "a<b>", ".hidden", "~", "*", "a*b", "a=b", "a?b", "a#b"),
     *("a:b", "a|b", "[x]", "{x}", "^", "`", "$x", "@", "!", "(x)", ",", " lead", "trail ", "..x", "x..", "-", "_"),
@@ -220,16 +218,21 @@ def test_backslash(at: Place, tmp_path: Path) -> None:
 
 
 @promise
-def test_pages(at: Place, tmp_path: Path) -> None:
-    """2,500 keys, in every script, are listed whole, and 1,250 are deleted"""
-    release = Release.of(at, tmp_path, MANY)
-    release.sync()
-    release.prove()
-    half = dict(list(MANY.items())[:1250])
-    release.write(half)
-    done = release.sync(max_delete_fraction=0.5)
-    assert (done.listed, done.uploaded, done.deleted) == (len(MANY), 0, 1250)
-    assert release.prove().by_record == len(half)
+def test_pages(at: Place, many: Release) -> None:
+    """2,500 keys, in every script, are listed whole"""
+    many.prove()
+    assert many.sync().skipped == len(many.keys)
+
+
+@promise
+def test_many_deletions(at: Place, many: Release) -> None:
+    """More than 1,000 deletions are made at once, and no other key goes"""
+    before = len(many.keys)
+    left = {key: MANY[key] for key in sorted(many.keys)[1200:]}
+    many.write(left)
+    done = many.sync(max_delete_fraction=0.5)
+    assert (done.listed, done.uploaded, done.deleted) == (before, 0, 1200)
+    assert many.prove().by_record == len(left)
 
 
 @promise
