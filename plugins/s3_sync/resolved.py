@@ -174,14 +174,14 @@ def _refuse_what_one_cannot(config: Any) -> None:
 
 
 def _refuse_plain_http(endpoint: str, proxy: str | None, *, allowed: bool) -> None:
-    """Refuse an endpoint without TLS, unless it, or the proxy before it, is on this machine."""
-    reached = urlsplit(proxy or endpoint).hostname or ""
-    if urlsplit(endpoint).scheme == "https" or allowed or _is_loopback(reached):
+    """Refuse an endpoint without TLS, unless it and the proxy before it, if there is one, are on this machine."""
+    hosts = [urlsplit(url).hostname or "" for url in (endpoint, proxy) if url]
+    if urlsplit(endpoint).scheme == "https" or allowed or all(map(_is_loopback, hosts)):
         return
-    through = f" (through the proxy {reached})" if proxy else ""
+    through = f" (reached through the proxy {hosts[1]})" if proxy else ""
     raise DestinationNotReady(
-        f"the endpoint {endpoint}{through} has no TLS, and objects would cross the network in the clear. Use https://, or,"
-        ' for a network that nobody else is on, add {"service_config": {"s3": {"allow_http": true}}} to the extra'
+        f"the endpoint {endpoint}{through} has no TLS, and objects would cross the network in the clear. Use https://,"
+        ' or, for a network that nobody else is on, add {"service_config": {"s3": {"allow_http": true}}} to the extra'
         " of the connection"
     )
 

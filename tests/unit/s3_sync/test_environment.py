@@ -537,6 +537,15 @@ def test_plain_http_is_refused_whoever_names_it(
         connect("faces")
 
 
+def test_so_is_a_loopback_endpoint_behind_a_proxy_that_is_elsewhere(
+    named: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(monkeypatch, {"endpoint_url": named.endpoint})
+    monkeypatch.setenv("HTTP_PROXY", FAR)
+    with pytest.raises(DestinationNotReady, match=r"through the proxy 192\.0\.2\.1\) has no TLS"):
+        connect("faces")
+
+
 def moved(status: int, code: str, **headers: str) -> Answer:
     body = f"<Error><Code>{code}</Code><Message>elsewhere</Message><Region>eu-west-1</Region></Error>"
     return Answer(status, "Elsewhere", tuple(headers.items()), body.encode())
