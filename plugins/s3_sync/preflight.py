@@ -57,8 +57,8 @@ REMEDIES = {
     "InvalidToken": "the session token is wrong: get new credentials",
     "PermanentRedirect": "the bucket is in another region: set region_name in the connection's extra",
     "AuthorizationHeaderMalformed": "the bucket is in another region: set region_name in the connection's extra",
-    "NoSuchBucket": "the bucket does not exist, and is never created here: create it (aws s3 mb s3://…) and block public access to"
-    " it, or correct the destination",
+    "NoSuchBucket": "the bucket does not exist, and is never created here: create it (aws s3 mb s3://…) and block"
+    " public access to it, or correct the destination",
 }
 
 
