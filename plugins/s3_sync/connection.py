@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from base64 import b64encode
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -13,6 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 
 from s3_sync.credentials import S3Credentials, explained
+from s3_sync.errors import elsewhere
 from s3_sync.named import DEFAULT, check_connection
 from s3_sync.options import check_encryption
 from s3_sync.resolved import SIGNATURE, Resolved, resolve
@@ -107,7 +110,9 @@ def connect(
             with making:  # a session makes one client at a time
                 client = hook.get_client_type(config=_botocore_config(hook.config).merge(config))
             credentials.watch(client)
+            client.meta.events.register("before-parameter-build.s3.PutObject", _checked)
             client.meta.events.register("before-call.s3", _stay_here)
+            client.meta.events.register("needs-retry.s3", _name_region)
             if request_payer:
                 client.meta.events.register("before-call.s3", _pay)
             return client
@@ -150,15 +155,30 @@ def _botocore_config(own: Any) -> Any:
         retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
         max_pool_connections=64,
         signature_version=SIGNATURE,
-        # Else a PUT over TLS has its checksum behind its body, which many servers do not understand.
+        # Over TLS it would go behind the body, which many servers do not understand: see _checked.
         request_checksum_calculation="when_required",
         s3={"addressing_style": "path"},
     ).merge(own)
 
 
+def _checked(params: dict[str, Any], **_: Any) -> None:
+    """Let a PUT carry the SHA-256 of its bytes in its head, as obstore's do: the server refuses damaged ones."""
+    if isinstance(body := params.get("Body"), bytes):
+        params.pop("ChecksumAlgorithm", None)
+        params.setdefault("ChecksumSHA256", b64encode(sha256(body).digest()).decode())
+
+
 def _stay_here(context: dict[str, Any], **_: Any) -> None:
     """Make botocore give S3's answer back that names another region, which obstore does too, and not go there."""
     context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _name_region(response: Any, request_dict: dict[str, Any], **_: Any) -> None:
+    """Add to S3's answer that a bucket is in another region which one that is, and what to do."""
+    error, metadata = (response[1].get(part, {}) for part in ("Error", "ResponseMetadata")) if response else ({}, {})
+    region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or error.get("Region")
+    if error and region and region != request_dict["context"].get("signing", {}).get("region"):
+        error["Message"] = f"{error.get('Message', '')} ({elsewhere(region)})"
 
 
 def _pay(params: dict[str, Any], **_: Any) -> None:

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
-from s3_sync.capabilities import body
 from s3_sync.delete import BATCH, Way, remove
 from s3_sync.errors import NoAnswer, S3SyncError, cause
 from s3_sync.publish import POINTER, put_file, read_pointer
@@ -142,7 +141,7 @@ def _clear_null_marker(connection: S3Connection, target: S3Target, key: str) -> 
     left = list_versions(connection, target, key)
     if pc.any(pc.and_(pc.equal(left["key"], key), left["marker"])).as_py():
         where = {"Bucket": target.bucket, "Key": target.key(key)}
-        put = connection.client.put_object(**where, **body(b""), **connection.encryption)
+        put = connection.client.put_object(**where, Body=b"", **connection.encryption)
         connection.client.delete_object(**where, VersionId=put.get("VersionId", NULL))
 
 

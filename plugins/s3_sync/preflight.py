@@ -139,7 +139,7 @@ class _Check:
 
     def _put(self, one: ProbeObject) -> None:
         """Write an object as an upload would be, or find out what stands against it."""
-        put, plain = self.client.put_object, {"Key": one.key, **capabilities.body(PROBE)}
+        put, plain = self.client.put_object, {"Key": one.key, "Body": PROBE}
         wanted: dict[str, Any] = {**plain, **self.connection.encryption}
         asked = self.connection.encryption.get("ServerSideEncryption", "")
         one.written = True

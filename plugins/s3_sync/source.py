@@ -210,11 +210,8 @@ class S3Source:
 
     def _remedy(self, error: Exception, permission: str) -> str:
         where = f"check the bucket, the endpoint {self.connection.endpoint} and that connection {self.aws_conn_id!r}"
-        answer = error.response["ResponseMetadata"] if isinstance(error, ClientError) else {}
-        named = answer.get("HTTPHeaders", {}).get("x-amz-bucket-region")
-        if named and named != self.connection.resolved.region:
-            return f"the bucket is in {named}: set region_name in the extra of connection {self.aws_conn_id!r}"
-        if answer.get("HTTPStatusCode") == 403 and not self.connection.resolved.request_payer:
+        denied = isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+        if denied and not self.connection.resolved.request_payer:
             return (
                 f"{where} may read it ({permission}); if whoever asks pays for this bucket, and that is meant, add"
                 ' {"service_config": {"s3": {"request_payer": true}}} to its extra'

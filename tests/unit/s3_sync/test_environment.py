@@ -8,6 +8,7 @@ import socketserver
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from s3_sync import listing, publish
 from s3_sync import objects as expected_objects
 from s3_sync import record as records
 from s3_sync.connection import S3Connection, connect
-from s3_sync.errors import DestinationNotReady, InvalidTarget
+from s3_sync.errors import DestinationNotReady, InvalidTarget, SourceNotReady
 from s3_sync.lease import hold
 from s3_sync.preflight import check_destination
 from s3_sync.source import S3Source
@@ -170,7 +171,6 @@ def check_requests(seen: list[Request], server: S3Server, *, region: str = "us-e
         if request.method == "PUT":
             assert re.fullmatch("[0-9a-f]{64}", request.header("x-amz-content-sha256") or "")
             assert request.header("x-amz-trailer") is None
-        if request.operation == "PutObject":
             assert request.header("x-amz-checksum-sha256")
 
 
@@ -381,6 +381,29 @@ def test_both_trust_the_same_authorities(
     assert ("PutObject" in secure.seen) == trusted
 
 
+@pytest.mark.parametrize("asked", [{}, {"ChecksumAlgorithm": "SHA256"}])
+def test_over_tls_too_a_put_has_its_checksum_in_its_head(
+    asked: Mapping[str, str],
+    named: Proxy,
+    seen: list[Request],
+    target: S3Target,
+    server: S3Server,
+    *,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle, context = certificate(tmp_path)
+    with proxy.running(server, context) as secure:
+        secure.instead = seen.append
+        with_extra(monkeypatch, endpoint_url=secure.endpoint, verify=str(bundle))
+        client = connect(target.bucket).client
+        client.put_object(Bucket=target.bucket, Key=target.key("x"), Body=b"x", **asked)
+    (request,) = seen
+    assert request.header("x-amz-checksum-sha256") == b64encode(sha256(b"x").digest()).decode()
+    assert (request.header("x-amz-trailer"), request.header("content-encoding")) == (None, None)
+    assert request.body == b"x"
+
+
 def works(call: Callable[[], Any]) -> bool:
     try:
         call()
@@ -569,7 +592,7 @@ def test_no_client_follows_a_bucket_into_another_region(
 
     named.instead = elsewhere
     connection = connect(target.bucket)
-    with pytest.raises(ClientError, match=code):
+    with pytest.raises(ClientError, match=rf"{code}.*the bucket is in eu-west-1: set region_name to that"):
         connection.client.list_objects_v2(Bucket=target.bucket)
     with pytest.raises(BaseError, match=f"{code}|incorrectly configured region"):
         obstore.get(connection.store, "key")
@@ -577,6 +600,10 @@ def test_no_client_follows_a_bucket_into_another_region(
     assert {"/us-east-1/" in (request.header("authorization") or "") for request in seen} == {True}
     with pytest.raises(DestinationNotReady, match="set region_name to eu-west-1"):
         check_destination(connection, target)
+    with pytest.raises(DestinationNotReady, match=r"cannot be listed .*the bucket is in eu-west-1"):
+        listing.list_prefix(connection, target)
+    with pytest.raises(SourceNotReady, match=r"cannot be listed .*the bucket is in eu-west-1"):
+        S3Source(target.uri).holds("")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
