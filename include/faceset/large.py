@@ -53,13 +53,18 @@ def sha256(file: BinaryIO) -> bytes:
     return digest.digest()
 
 
-def expected_size(run: Run, rows: pa.Table) -> int:
-    """Bytes of the files (at least export, path, size and etag) that may be kept: of large ones by their header."""
+def size_of_small(run: Run, rows: pa.Table) -> int:
+    """Bytes of the files (at least size) that are read into memory."""
+    small = rows["size"].filter(pc.less_equal(rows["size"], run.dataset.max_file_size))
+    return int(pc.sum(small).as_py() or 0)
+
+
+def size_to_keep(run: Run, rows: pa.Table) -> int:
+    """Bytes of the large files (at least export, path, size and etag) that may be kept, as their headers tell."""
     is_large = pc.greater(rows["size"], run.dataset.max_file_size)
-    small = pc.sum(rows["size"].filter(pc.invert(is_large))).as_py() or 0
     columns = (rows[name].filter(is_large).to_pylist() for name in Place._fields)
     places = map(Place._make, zip(*columns, strict=True))
-    return sum((place.size for place in places if _may_be_kept(run, place)), start=int(small))
+    return sum(place.size for place in places if _may_be_kept(run, place))
 
 
 def _may_be_kept(run: Run, place: Place) -> bool:
