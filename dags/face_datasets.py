@@ -97,6 +97,7 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | scan, copy_shard | an export in S3 cannot be listed or read | what the message says; clear the task |
 | seal | the ledger does not balance, or files changed under the run | clear from `copy_shard` on |
 | sync | keys failed (it lists them) | clear the task |
+| any that uses S3 | credentials or a session have ended and cannot be renewed | what the message says; clear the task |
 | sync | objects have changed, or were archived, since they were read (no output) | trigger again: they are read anew |
 | sync, verify | somebody else is changing the destination (it says who) | let it end, or stop it; clear the task |
 | approve_deletions | the deletions were rejected, or nobody answered in a week | put the exports right, trigger again |

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from base64 import b64encode
 from dataclasses import dataclass, field
-from functools import cached_property
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 
+from s3_sync.boto import Hook, prepare
 from s3_sync.credentials import S3Credentials, explained
-from s3_sync.errors import elsewhere
 from s3_sync.named import DEFAULT, check_connection
 from s3_sync.options import check_encryption
 from s3_sync.resolved import SIGNATURE, Resolved, resolve
@@ -25,7 +21,6 @@ from s3_sync.target import check_bucket
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from boto3.session import Session
     from obstore.store import S3Store
 
 log = logging.getLogger(__name__)
@@ -94,33 +89,31 @@ def connect(
     check_bucket(bucket)
     check_encryption(encryption, kms_key_id)
     check_connection(aws_conn_id)
-    hook = _Hook(aws_conn_id=aws_conn_id, region_name=region_name, verify=verify)
-    owner = f"connection {aws_conn_id!r}"
+    hook = Hook(aws_conn_id=aws_conn_id, region_name=region_name, verify=verify)
+    owner = f"connection {aws_conn_id!r}" if hook.conn_config else "boto3's own chain"
     asked = hook.service_config
     request_payer = bool(asked.get("request_payer"))
-    making = threading.Lock()
     profile = hook.conn_config.profile_name
-    with explained(owner, profile):
-        if (found := hook.session.get_credentials()) is None:
+    with explained(owner, method="assume-role" if hook.conn_config.role_arn else "", profile=profile):
+        session = hook.session
+        if (found := session.get_credentials()) is None:
             raise NoCredentialsError
-        credentials = S3Credentials(found, owner, profile=profile or hook.session.profile_name)
-        hook.session._session._credentials = credentials  # noqa: SLF001 as Airflow itself sets a role's
+    credentials = S3Credentials(found, owner, profile=profile or session.profile_name)
+    session._session._credentials = credentials  # noqa: SLF001 as Airflow itself sets a role's
+    making = threading.Lock()
 
-        def new_client(config: Any) -> Any:
-            with making:  # a session makes one client at a time
-                client = hook.get_client_type(config=_botocore_config(hook.config).merge(config))
-            credentials.watch(client)
-            client.meta.events.register("before-parameter-build.s3.PutObject", _checked)
-            client.meta.events.register("before-call.s3", _stay_here)
-            client.meta.events.register("needs-retry.s3", _name_region)
-            if request_payer:
-                client.meta.events.register("before-call.s3", _pay)
-            return client
+    def new_client(config: Any) -> Any:
+        with making:  # a session makes one client at a time
+            client = hook.get_client_type(config=_botocore_config(hook.own).merge(config))
+        credentials.watch(client)
+        prepare(client, request_payer=request_payer)
+        return client
 
+    with explained(owner):
         client = new_client(Config())
         resolved = resolve(
             client,
-            hook.session,
+            session,
             bucket,
             verify=hook.verify,
             allow_http=bool(asked.get("allow_http")),
@@ -136,17 +129,6 @@ def connect(
     return S3Connection(resolved, build(resolved, credentials, patience), client, new_client, credentials)
 
 
-class _Hook(S3Hook):
-    """Airflow's hook, all of whose clients share one session, and with it the credentials."""
-
-    @cached_property
-    def session(self) -> Session:
-        return super().get_session(region_name=self.region_name)
-
-    def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Session:  # noqa: ARG002
-        return self.session
-
-
 def _botocore_config(own: Any) -> Any:
     """Return this package's settings for boto3, over which the connection's ``own`` ones win."""
     return Config(
@@ -155,31 +137,6 @@ def _botocore_config(own: Any) -> Any:
         retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
         max_pool_connections=64,
         signature_version=SIGNATURE,
-        # Over TLS it would go behind the body, which many servers do not understand: see _checked.
         request_checksum_calculation="when_required",
         s3={"addressing_style": "path"},
     ).merge(own)
-
-
-def _checked(params: dict[str, Any], **_: Any) -> None:
-    """Let a PUT carry the SHA-256 of its bytes in its head, as obstore's do: the server refuses damaged ones."""
-    if isinstance(body := params.get("Body"), bytes):
-        params.pop("ChecksumAlgorithm", None)
-        params.setdefault("ChecksumSHA256", b64encode(sha256(body).digest()).decode())
-
-
-def _stay_here(context: dict[str, Any], **_: Any) -> None:
-    """Make botocore give S3's answer back that names another region, which obstore does too, and not go there."""
-    context.setdefault("s3_redirect", {})["redirected"] = True
-
-
-def _name_region(response: Any, request_dict: dict[str, Any], **_: Any) -> None:
-    """Add to S3's answer that a bucket is in another region which one that is, and what to do."""
-    error, metadata = (response[1].get(part, {}) for part in ("Error", "ResponseMetadata")) if response else ({}, {})
-    region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or error.get("Region")
-    if error and region and region != request_dict["context"].get("signing", {}).get("region"):
-        error["Message"] = f"{error.get('Message', '')} ({elsewhere(region)})"
-
-
-def _pay(params: dict[str, Any], **_: Any) -> None:
-    params["headers"]["x-amz-request-payer"] = "requester"

@@ -17,7 +17,16 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.credentials import ReadOnlyCredentials, RefreshableCredentials
-from botocore.exceptions import BotoCoreError, ClientError, LoginError, SSOError, TokenRetrievalError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    LoginError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
 from obstore.exceptions import BaseError, UnauthenticatedError
 
 from s3_sync.errors import CredentialsNotReady, cause
@@ -46,6 +55,10 @@ REFUSED = {
 }
 # What obstore says of a provider that raises.
 OF_THE_PROVIDER = "External AWS credential provider"
+SET_THEM = (
+    "get new ones and set them where they come from: login, password and aws_session_token of the connection, its role"
+    " or its profile, or the standard AWS_* variables"
+)
 RENEWED = "s3_sync.renewed"
 BAD_REQUEST = 400
 
@@ -214,13 +227,16 @@ def is_refused(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained(owner: str, profile: str | None) -> Iterator[None]:
-    """Say in words, while a session is made, why credentials cannot be had. Raises CredentialsNotReady."""
+def explained(owner: str, *, method: str = "", profile: str | None = None) -> Iterator[None]:
+    """Say in words, while a session or a client is made, why it cannot be. Raises CredentialsNotReady.
+
+    ``method`` and ``profile`` are those of `remedy`.
+    """
     try:
         yield
     except (BotoCoreError, ClientError, ValueError) as error:
         raise CredentialsNotReady(
-            f"{owner} gives no usable S3 client or credentials ({_told(error)}): {remedy('', error, profile)}"
+            f"{owner} gives no usable S3 client or credentials ({_told(error)}): {remedy(method, error, profile)}"
         ) from None
 
 
@@ -239,22 +255,23 @@ def remedy(method: str, error: BaseException | None, profile: str | None) -> str
     """
     method = getattr(error, "kwargs", {}).get("provider", method)
     named = f" --profile {profile}" if profile and profile != "default" else ""
-    if isinstance(error, SSOError | TokenRetrievalError) or method == "sso":
-        return f"log in again where the workers run: aws sso login{named}"
-    if isinstance(error, LoginError) or method == "login":
-        return f"log in again where the workers run: aws login{named}"
-    if method == "assume-role-with-web-identity":
-        return "check the file of the web identity token, the role's trust in its issuer, and the endpoint of STS"
-    if "assume-role" in method or getattr(error, "operation_name", "").startswith("AssumeRole"):
-        return "check that the role may be assumed (sts:AssumeRole, its trust policy), and the endpoint of STS"
+    of_a_role = "assume-role" in method or getattr(error, "operation_name", "").startswith("AssumeRole")
+    found_none = isinstance(error, NoCredentialsError | PartialCredentialsError)
     ways = {
-        "container-role": "check the container's credentials endpoint (AWS_CONTAINER_CREDENTIALS_FULL_URI or"
-        " _RELATIVE_URI) and its token",
-        "iam-role": "check that the instance has a role, and that its metadata service answers",
-        "custom-process": "run the profile's credential_process by hand",
+        f"log in again where the workers run: aws sso login{named}": method == "sso"
+        or isinstance(error, SSOError | TokenRetrievalError),
+        f"log in again where the workers run: aws login{named}": method == "login" or isinstance(error, LoginError),
+        "check the file of the web identity token, the role's trust in its issuer, and the endpoint of STS": method
+        == "assume-role-with-web-identity",
+        "check that the role may be assumed (sts:AssumeRole, its trust policy), and the endpoint of STS": of_a_role,
+        "check the container's credentials endpoint (AWS_CONTAINER_CREDENTIALS_FULL_URI or _RELATIVE_URI) and its"
+        " token": method == "container-role",
+        "check that the instance has a role, and that its metadata service answers": method == "iam-role",
+        "run the profile's credential_process by hand": method == "custom-process",
+        "correct AWS_PROFILE or the connection's profile_name, or add the profile to boto3's config file": isinstance(
+            error, ProfileNotFound
+        ),
+        "correct what it names, in the connection, the standard AWS_* variables or boto3's config file": not method
+        and not found_none,
     }
-    return ways.get(
-        method,
-        "get new ones and set them where they come from: login, password and aws_session_token of the connection,"
-        " its role or its profile, or the standard AWS_* variables",
-    )
+    return next((what for what, applies in ways.items() if applies), SET_THEM)

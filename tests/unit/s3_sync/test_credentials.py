@@ -2,9 +2,10 @@
 
 import json
 import os
+import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import md5, sha1
 from pathlib import Path
@@ -270,6 +271,55 @@ def test_every_verb_says_why_there_are_no_credentials(
         verbs(connect(target.bucket), target)[verb]()
     assert sessions.QUOTED not in "".join(traceback.format_exception(failed.value))
     assert not giver.used
+
+
+@pytest.mark.parametrize(
+    ("environment", "extra", "message"),
+    [
+        ({"AWS_PROFILE": "nobody"}, {}, r"profile \(nobody\) could not be found\): correct AWS_PROFILE"),
+        ({}, {"profile_name": "nobody"}, r"profile \(nobody\) could not be found\): .*profile_name"),
+        ({"AWS_ACCESS_KEY_ID": "half"}, {}, r"Partial credentials found in env.*\): get new ones and set them"),
+        ({"AWS_EC2_METADATA_DISABLED": "true"}, {}, r"Unable to locate credentials\): get new ones and set them"),
+        ({"AWS_CA_BUNDLE": " "}, {"aws_access_key_id": "a"}, r"Invalid CA bundle.*\): correct what it names"),
+        (
+            {},
+            {"endpoint_url": "localhost:9000", "aws_access_key_id": "a"},
+            r"Invalid endpoint.*: correct what it names",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_connection_is_said_at_once(
+    environment: Mapping[str, str],
+    extra: dict[str, str],
+    message: str,
+    endpoint: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if "aws_access_key_id" in extra:
+        extra = extra | {"aws_secret_access_key": "b"}
+    say(monkeypatch, endpoint, **extra)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CredentialsNotReady, match=rf"^connection 'aws_default' gives no usable .*{message}"):
+        connect("faces")
+
+
+@pytest.mark.parametrize("way", ["role", "profile", "login"])
+def test_whoever_gives_sessions_and_never_answers_is_given_up(
+    way: str,
+    endpoint: Proxy,
+    giver: Sessions,
+    target: S3Target,
+    tmp_path: Path,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("s3_sync.boto.READ_TIMEOUT_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        giver.url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        WAYS[way](monkeypatch, endpoint, giver, tmp_path)
+        with pytest.raises(CredentialsNotReady, match=f"Read timeout on endpoint URL.*{REMEDIES[way]}"):
+            listing.list_raw(connect(target.bucket), target)
 
 
 @pytest.mark.parametrize("way", WAYS)
