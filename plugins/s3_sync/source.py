@@ -112,7 +112,7 @@ class S3Source:
         """
         full = self.target.key(key)
         try:
-            with self._explained("read", "s3:GetObject"):
+            with self._explained("read", "s3:GetObject", key):
                 content = self._read(full, etag)
                 if content is None or not self._may_be_damaged(content, etag):
                     return content
@@ -131,7 +131,7 @@ class S3Source:
         full = self.target.key(key)
 
         def part(start: int, end: int) -> bytes | None:
-            with self._explained("read", "s3:GetObject"):
+            with self._explained("read", "s3:GetObject", key):
                 return self._read(full, etag, (start, end))
 
         try:
@@ -154,7 +154,7 @@ class S3Source:
                         f"{self.uri} and {ours.uri}, which is written to, lie in one another: choose others"
                     )
         if (key := self._first("")) is not None:
-            with self._explained("read", "s3:GetObject"):
+            with self._explained("read", "s3:GetObject", key):
                 where = {"Bucket": self.target.bucket, "Key": self.target.key(key)}
                 ask(self.uri, lambda: self.connection.client.head_object(**where))
 
@@ -188,12 +188,12 @@ class S3Source:
         return first_behind
 
     @contextmanager
-    def _explained(self, verb: str, permission: str) -> Iterator[None]:
+    def _explained(self, verb: str, permission: str, key: str = "") -> Iterator[None]:
         try:
             yield
         except (BaseError, BotoCoreError, ClientError, ET.ParseError, OSError, NoAnswer, Unordered) as error:
             raise SourceNotReady(
-                f"{self.uri} cannot be {verb} ({cause(error)}): check the bucket, the endpoint"
+                f"{self.uri}{key} cannot be {verb} ({cause(error)}): check the bucket, the endpoint"
                 f" {self.connection.endpoint} and that connection {self.aws_conn_id!r} may read it ({permission});"
                 " then clear this task"
             ) from error
