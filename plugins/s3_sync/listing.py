@@ -122,8 +122,8 @@ def _not_listed(connection: S3Connection, target: S3Target, error: Exception) ->
 def raw_client(connection: S3Connection) -> Any:
     """Return a client whose pages of a listing are left as they came, for `raw_pages`."""
     client = connection.new_client(Config())
-    # First: another handler of botocore's looks through all that is left for an error.
-    client.meta.events.register_first("before-parse.s3.ListObjectsV2", _take_contents, unique_id=BODY)
+    # By this name it is called before botocore's own handler, which parses all that is there to look for an error.
+    client.meta.events.register("before-parse.*.ListObjectsV2", _take_contents, unique_id=BODY)
     return client
 
 

@@ -27,10 +27,12 @@ class S3SyncOperator(BaseOperator):
     - *Right bytes.* Every upload carries its SHA-256, which S3 verifies. A file whose bytes are not the ones listed
       in ``objects`` is never uploaded. A key is skipped only on proof: its ETag is still the one that the upload of
       the same SHA-256 returned (right with SSE-KMS and multipart uploads too), or it is the MD5 of the local file.
-      Size and modification time are no proof and are never used.
+      Size and modification time are no proof and are never used. An object that is archived, so that nobody can
+      download it, is uploaded anew.
     - *Exactly the expected keys.* Whatever else lies under the prefix is deleted, unless ``delete=False``: after
       every upload has succeeded, never outside the prefix, never when nothing is expected, and never more than
-      ``max_delete_fraction`` of what is there.
+      ``max_delete_fraction`` of what is there. Empty objects that consoles and mounts make for folders count for
+      nothing, and stay where files lie in the folder.
     - *Again is safe.* A task that was killed or failed is simply run again; with ``record`` it goes on where it
       was. A sync with nothing to do only lists.
     - *Bounded.* At most ``max_concurrency`` requests at a time; memory does not grow with the files' sizes. Throttling,
@@ -44,7 +46,8 @@ class S3SyncOperator(BaseOperator):
 
     **Permissions** (IAM): ``s3:ListBucket`` on the bucket; ``s3:PutObject``, ``s3:DeleteObject`` and
     ``s3:AbortMultipartUpload`` on the prefix; ``s3:PutObjectTagging`` with ``tags``; ``kms:GenerateDataKey`` and
-    ``kms:Decrypt`` on the key with ``encryption="aws:kms"``. Verifying afterwards also needs ``s3:GetObject``.
+    ``kms:Decrypt`` on the key with ``encryption="aws:kms"``. Verifying afterwards also needs ``s3:GetObject``, and so
+    does asking whether old objects of the class Intelligent-Tiering are archived; without it they are uploaded anew.
 
     **Example**
 

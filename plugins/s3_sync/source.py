@@ -112,7 +112,7 @@ class S3Source:
         """
         full = self.target.key(key)
         try:
-            with self._explained("read", "s3:GetObject"):
+            with self._explained("read", "s3:GetObject", key):
                 content = self._read(full, etag)
                 if content is None or not self._may_be_damaged(content, etag):
                     return content
@@ -131,7 +131,7 @@ class S3Source:
         full = self.target.key(key)
 
         def part(start: int, end: int) -> bytes | None:
-            with self._explained("read", "s3:GetObject"):
+            with self._explained("read", "s3:GetObject", key):
                 return self._read(full, etag, (start, end))
 
         try:
@@ -154,12 +154,12 @@ class S3Source:
                         f"{self.uri} and {ours.uri}, which is written to, lie in one another: choose others"
                     )
         if (key := self._first("")) is not None:
-            self._check_one_place(self.target.key(key))
+            self._check_one_place(key)
 
-    def _check_one_place(self, full: str) -> None:
+    def _check_one_place(self, key: str) -> None:
         """Check that both clients see the same object: one of them lists, the other one reads."""
-        on = self.connection
-        with self._explained("read", "s3:GetObject"):
+        on, full = self.connection, self.target.key(key)
+        with self._explained("read", "s3:GetObject", key):
             one = ask(self.uri, lambda: on.client.head_object(Bucket=on.bucket, Key=full))
             other = ask(self.uri, lambda: obstore.head(on.store, full), credentials=on.credentials)
         if bare(one["ETag"]) != bare(other["e_tag"] or ""):
@@ -199,13 +199,13 @@ class S3Source:
         return first_behind
 
     @contextmanager
-    def _explained(self, verb: str, permission: str) -> Iterator[None]:
+    def _explained(self, verb: str, permission: str, key: str = "") -> Iterator[None]:
         try:
             yield
         except (BaseError, BotoCoreError, ClientError, ET.ParseError, OSError, NoAnswer, Unordered) as error:
             remedy = self._remedy(error, permission)
             raise SourceNotReady(
-                f"{self.uri} cannot be {verb} ({cause(error)}): {remedy}; then clear this task"
+                f"{self.uri}{key} cannot be {verb} ({cause(error)}): {remedy}; then clear this task"
             ) from error
 
     def _remedy(self, error: Exception, permission: str) -> str:

@@ -53,6 +53,7 @@ def test_a_run_and_the_same_run_again(system: System, source: Path, tmp_path: Pa
     assert ledger.num_rows == summary["scanned_files"] == entries(source)
     assert summary["scanned_files"] == summary["kept_files"] + sum(summary["rejected"].values())
     assert set(pc.unique(ledger["outcome"]).to_pylist()) == set(Outcome) - {
+        Outcome.ARCHIVED,
         Outcome.CHANGED_DURING_RUN,
         Outcome.SUPPRESSED,
     }

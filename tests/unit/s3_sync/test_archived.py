@@ -21,7 +21,7 @@ from s3_sync import archived, listing, record
 from s3_sync import objects as expected_objects
 from s3_sync import source as sources
 from s3_sync.connection import S3Connection, connect
-from s3_sync.errors import UploadFailed, VerifyFailed
+from s3_sync.errors import SourceNotReady, UploadFailed, VerifyFailed
 from s3_sync.origins import Origin
 from s3_sync.source import S3Source
 from s3_sync.sync import sync
@@ -196,6 +196,23 @@ class TestSource:
         file.raw.seek(0)  # what it has in its buffer it need not read again
         with pytest.raises(FileNotFoundError):
             file.raw.read()
+
+    def test_what_may_not_be_read_for_another_reason_is_named(
+        self, admin: Any, front: proxy.Proxy, target: S3Target
+    ) -> None:
+        """It is encrypted with a key of its own, or another account's: the person who fixes it must know which."""
+        denied = "<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+        source = S3Source(target.uri, "front")
+        admin.put_object(Bucket=BUCKET, Key=target.key(KEY), Body=FILES[KEY])
+        etag = next(source.listing(""))["etag"][0].as_py()
+        front.rewrite = lambda request, answer: (
+            proxy.Answer(403, "Forbidden", (("Content-Type", "application/xml"),), denied.encode())
+            if request.operation == "GetObject"
+            else answer
+        )
+        for read in (lambda: source.read(KEY, etag), lambda: source.open(KEY, etag, len(FILES[KEY]))):
+            with pytest.raises(SourceNotReady, match=rf"{target.uri}{KEY} cannot be read \(AccessDenied"):
+                read()
 
     @pytest.mark.parametrize("inside", [True, False])
     def test_what_is_archived_by_the_time_it_is_copied_fails_alone(
