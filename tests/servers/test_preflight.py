@@ -75,8 +75,7 @@ def test_encryption(at: Place, tmp_path: Path) -> None:
 def test_encryption_by_kms(at: Place, tmp_path: Path) -> None:
     """Encryption by a key of KMS is as asked for, or is refused before anything is changed"""
     release = Release.of(at, tmp_path, FILES, encryption="aws:kms")
-    if at.asks_who:
-        check_destination(release.connection, release.target)
+    check_destination(release.connection, release.target)
     release.sync()
     where = {"Bucket": release.target.bucket, "Key": release.target.key("anna/1.jpg")}
     assert at.admin.head_object(**where)["ServerSideEncryption"] == "aws:kms"
