@@ -43,6 +43,7 @@ REFERENCE_FLAT, REFERENCE_IDENTITIES, REFERENCE_IMAGES = 390_856, 102_491, 430_1
 SAMPLE_FLAT, SAMPLE_IDENTITIES, SAMPLE_SHARED = 2_950, 795, 40
 SPARSE_BYTES = 64_100_000  # just above a dataset's max_file_size
 
+_SEED = 1
 _RECIPE = 2  # raise it when the same call begins to draw other bytes
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -111,21 +112,21 @@ def make_reference(folder: Path, scale: float = 1.0, workers: int | None = None)
 
 def images_per_identity(identities: int, images: int) -> list[int]:
     """`images` dealt out to `identities`, each getting two or more: many get few, few get many."""
-    popularity = default_rng([_RECIPE, 0]).gamma(3.0, size=identities)
-    extra = default_rng([_RECIPE, 1]).multinomial(images - 2 * identities, popularity / popularity.sum())
+    popularity = default_rng([_SEED, 0]).gamma(3.0, size=identities)
+    extra = default_rng([_SEED, 1]).multinomial(images - 2 * identities, popularity / popularity.sum())
     return [2 + int(more) for more in extra]
 
 
 def flat_entries(start: int, stop: int) -> Iterator[Entry]:
     """Flat files, each of an identity that occurs nowhere else."""
-    rng = default_rng([_RECIPE, 2, start])
+    rng = default_rng([_SEED, 2, start])
     for _ in range(start, stop):
         yield _flat(str(uuid.UUID(bytes=rng.bytes(16), version=4)), rng, Outcome.TOO_FEW_IMAGES)
 
 
 def folder_entries(start: int, images: Sequence[int]) -> Iterator[Entry]:
     """The images of `len(images)` identities, numbered from `start`."""
-    rng = default_rng([_RECIPE, 3, start])
+    rng = default_rng([_SEED, 3, start])
     for number, count in enumerate(images, start):
         who = faces.person(rng)
         for image in range(1, count + 1):
@@ -134,7 +135,7 @@ def folder_entries(start: int, images: Sequence[int]) -> Iterator[Entry]:
 
 def sample_entries() -> Iterator[Entry]:
     """The small sample: plain identities, some of them in both exports, and every kind of trouble."""
-    rng = default_rng([_RECIPE, 4])
+    rng = default_rng([_SEED, 4])
     spread = images_per_identity(SAMPLE_IDENTITIES, round(SAMPLE_IDENTITIES * 4.197))
     yield from flat_entries(0, SAMPLE_FLAT)
     yield from folder_entries(0, [min(count, 12) for count in spread])

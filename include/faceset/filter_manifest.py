@@ -31,7 +31,8 @@ class FilterError(RuntimeError):
 
 @dataclass(frozen=True)
 class Filtered:
-    """Counts of the filter; `shards` are those with something to copy, `size` is what may be kept of them in bytes."""
+    """Counts of the filter; `shards` are those with something to copy, `size` is what may be kept of them in bytes,
+    `large` how much of that is in files above `max_file_size`."""
 
     shards: list[int]
     identities: int
@@ -39,6 +40,7 @@ class Filtered:
     identities_out: int
     images_out: int
     size: int
+    large: int = 0
 
 
 class ShardCounts(NamedTuple):
@@ -49,6 +51,7 @@ class ShardCounts(NamedTuple):
     identities_out: int
     images_out: int
     size: int
+    large: int
 
 
 def filter_manifest(run: Run) -> Filtered:
@@ -83,13 +86,15 @@ def _filter(mine: Attempt) -> Filtered:
     shards = [shard for shard, (counts, _) in enumerate(filtered) if counts.images]
     total = ShardCounts(*map(sum, zip(*(counts for counts, _ in filtered), strict=True)))
     if not shards and not run.params.dry_run:
+        listed = len(suppressed.people(run))
+        erased = f"; {listed:,} people are on the list of people to erase, and do not count here" if listed else ""
         msg = (
             f"none of {total.identities_out:,} identities has {run.params.min_images} images "
-            f"({total.images_out:,} images in all); check the exports, their declared layouts, and min_images"
+            f"({total.images_out:,} images in all); check the exports, their declared layouts, and min_images{erased}"
         )
         raise FilterError(msg)
     unchanged.write_disputes(mine, [sha256 for sha256, same in as_before.items() if same])
-    preflight.check_room(run, total.images, total.size)
+    preflight.check_room(run, total.images, total.size, total.large)
     return _keep_counts(mine, Filtered(shards, **total._asdict()))
 
 
@@ -99,12 +104,14 @@ def _filter_shard(mine: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[by
     enough, few = split(parts.images(run, shard), run.params.min_images)
     tables.write(enough, run.selected(shard), within=mine.folder)
     tables.write(rejected(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard), within=mine.folder)
+    of_large = large.size_to_keep(run, enough)
     counts = ShardCounts(
         identities=pc.count_distinct(enough["identity"]).as_py(),
         images=enough.num_rows,
         identities_out=pc.count_distinct(few["identity"]).as_py(),
         images_out=few.num_rows,
-        size=large.expected_size(run, enough),
+        size=large.size_of_small(run, enough) + of_large,
+        large=of_large,
     )
     return counts, list(unchanged.disputes(enough, release.known_files(run, shard)))
 

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -53,19 +53,25 @@ def sha256(file: BinaryIO) -> bytes:
     return digest.digest()
 
 
-def expected_size(run: Run, rows: pa.Table) -> int:
-    """Bytes of the files (at least export, path, size and etag) that may be kept: of large ones by their header."""
+def size_of_small(run: Run, rows: pa.Table) -> int:
+    """Bytes of the files (at least size) that are read into memory."""
+    small = rows["size"].filter(pc.less_equal(rows["size"], run.dataset.max_file_size))
+    return int(pc.sum(small).as_py() or 0)
+
+
+def size_to_keep(run: Run, rows: pa.Table) -> int:
+    """Bytes of the large files (at least export, path, size and etag) that may be kept, as their headers tell."""
     is_large = pc.greater(rows["size"], run.dataset.max_file_size)
-    small = pc.sum(rows["size"].filter(pc.invert(is_large))).as_py() or 0
     columns = (rows[name].filter(is_large).to_pylist() for name in Place._fields)
     places = map(Place._make, zip(*columns, strict=True))
-    return sum((place.size for place in places if _may_be_kept(run, place)), start=int(small))
+    return sum(place.size for place in places if _may_be_kept(run, place))
 
 
 def _may_be_kept(run: Run, place: Place) -> bool:
+    closely: Literal["off", "header"] = "off" if run.params.decode == "off" else "header"
     try:
         with images.without_warnings(), opened(run, place) as file:
-            return file is not None and images.inspect_large(file, run.dataset.image_size, "header").rejected is None
+            return file is not None and images.inspect_large(file, run.dataset.image_size, closely).rejected is None
     except OSError:  # `copy_shard` says of it what there is to say
         return False
 

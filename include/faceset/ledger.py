@@ -91,7 +91,8 @@ LEDGER = pa.schema(
     ]
 )
 """What a run knows of a file in the end; null where it never came to be known. `key` is
-`<identity>/<file>` in the merged dataset, `staged_mtime_ns` the mtime of that file on disk."""
+`<identity>/<file>` in the merged dataset, `colour` Pillow's mode and, behind a comma, what the trainer's
+loader passes over, `staged_mtime_ns` the mtime of that file on disk."""
 
 
 class LedgerError(RuntimeError):

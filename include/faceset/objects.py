@@ -9,7 +9,9 @@ from include.faceset.source import Source
 from include.faceset.walk import Listed
 
 OBJECT = pa.schema([("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("etag", pa.string())])
-"""An object as it is listed: its key, its size in bytes, when it was written, and what changes when its bytes do."""
+"""An object as it is listed: its key, its size in bytes, when it was written, and what changes when its bytes do; that
+is null of one that is archived."""
+HADOOP_FOLDER = "_$folder$"
 
 
 def listed(source: Source, below: str, folders: int, rows: int) -> Iterator[Listed]:
@@ -32,15 +34,17 @@ def listed(source: Source, below: str, folders: int, rows: int) -> Iterator[List
     yield found
 
 
-def _take(listed: Listed, key: str, folders: int, facts: tuple[int, int, str]) -> None:
-    *above, name = key.split("/")
+def _take(listed: Listed, key: str, folders: int, facts: tuple[int, int, str | None]) -> None:
     size, mtime_ns, etag = facts
+    *above, name = (f"{key[: -len(HADOOP_FOLDER)]}/" if size == 0 and key.endswith(HADOOP_FOLDER) else key).split("/")
     if name == "" and size == 0:
-        # What consoles make for a folder. One that holds images is no entry of its own on a disk either.
+        # What consoles, mounts and Hadoop make for a folder. One that holds images is no entry of its own on a disk.
         if len(above) > folders:
             listed.odd.append((key, Outcome.NOT_REGULAR_FILE))
     elif len(above) > folders or "" in (*above, name):
         listed.odd.append((key, Outcome.UNMATCHED_NAME))
+    elif etag is None:
+        listed.odd.append((key, Outcome.ARCHIVED))
     else:
         listed.folders.append("/".join(above))
         listed.names.append(name)

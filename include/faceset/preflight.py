@@ -40,13 +40,14 @@ def check_exports(run: Run) -> None:
         raise NotReadyError("\n".join(findings))
 
 
-def check_room(run: Run, images: int, size: int) -> None:
+def check_room(run: Run, images: int, size: int, large: int = 0) -> None:
     """Check that a full copy of the selected images fits on the output's disk beside what is there.
 
     Args:
         run: the run; with `hardlink` nothing is needed.
         images: number of files.
         size: their bytes.
+        large: those of `size` that are of files above `max_file_size`.
 
     Raises:
         NotReadyError: naming both numbers.
@@ -59,8 +60,9 @@ def check_room(run: Run, images: int, size: int) -> None:
     needed = size + images * _BLOCK
     free = shutil.disk_usage(_existing(run.releases)).free
     if free < needed:
+        of_large = f" ({large / 1e9:.1f} GB of it for files that are larger than max_file_size)" if large else ""
         msg = (
-            f"output: the copy needs up to {needed / 1e9:.1f} GB on the disk of {run.output}, "
+            f"output: the copy needs up to {needed / 1e9:.1f} GB{of_large} on the disk of {run.output}, "
             f"which has {free / 1e9:.1f} GB free; make room, or choose another output"
         )
         raise NotReadyError(msg)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-import time
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 from uuid import uuid4
 from xml.etree import ElementTree as ET
 
-import obstore
 import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from obstore.exceptions import BaseError, InvalidPathError
 
-from s3_sync.asking import WITHIN_S, Damaged, ask, list_objects, may_help, pages
-from s3_sync.credentials import is_refused
+from s3_sync import archived
+from s3_sync.asking import Damaged, ask, list_objects, pages
 from s3_sync.errors import DestinationNotReady, NoAnswer, cause
 
 if TYPE_CHECKING:
@@ -41,6 +38,7 @@ KEYS_A_RANGE = 20_000
 # Only such names are bounds of ranges: behind "/" in ASCII, so that it makes no difference whether a server compares
 # whole keys, as S3 does, or folder by folder, as SeaweedFS does.
 _BOUND = "^[0-9A-Za-z_]+$"
+MARKER = r"(?s)(^|/|_\$folder\$)$"
 
 
 def bounds_of(keys: pa.ChunkedArray) -> list[str]:
@@ -59,74 +57,59 @@ def bounds_of(keys: pa.ChunkedArray) -> list[str]:
 
 
 def list_prefix(connection: S3Connection, target: S3Target, bounds: Sequence[str] = ()) -> pa.Table:
-    """Return ``key`` (relative to the prefix), ``size`` (bytes) and ``etag`` (unquoted), in no order.
+    """Return the data that a prefix holds: what `list_raw` returns, without the markers of folders."""
+    listed = list_raw(connection, target, bounds)
+    return listed.filter(pc.invert(are_markers(listed)))
 
-    obstore lists with little CPU time, but with normalised paths: a last slash is dropped, and
-    some keys are refused. So whatever gives a reason for doubt (a refused key, a key twice, the prefix itself, an
-    empty object, which may be a folder's marker) is listed again with `list_raw`. Not caught is an object that is
-    *not* empty and whose key ends with a slash: it looks like the key without. Hence deletions and verification
-    go by `list_raw` alone.
+
+def list_raw(connection: S3Connection, target: S3Target, bounds: Sequence[str] = ()) -> pa.Table:
+    """Return ``key`` (relative to the prefix, exactly as S3 has it), ``size`` (bytes) and ``etag``, in no order.
+
+    ``etag`` is unquoted; it is null of an object that is archived: what cannot be downloaded is proven by nothing. Not
+    listed with obstore, which knows no storage class and normalises keys.
 
     Args:
         connection: of the bucket.
         target: the prefix.
         bounds: of `bounds_of`; the ranges between them are listed at the same time.
 
-    Raises DestinationNotReady when S3, after all retries, does not list.
-    """
-    start = len(target.prefix)
-
-    def plain(after: str | None) -> Iterator[pa.RecordBatch]:
-        offset = None if after is None else target.key(after)
-        firsts = set[str | None]()
-        for listed in obstore.list(connection.store, target.prefix, offset=offset, chunk_size=PAGE, return_arrow=True):
-            rows = pa.record_batch(listed)
-            paths = rows["path"].cast(pa.string())
-            if not pc.all(pc.starts_with(paths, target.prefix)).as_py() or pc.min(rows["size"]).as_py() == 0:
-                raise _Doubtful
-            first = paths[0].as_py() if len(paths) else None
-            if first in firsts:  # a listing that goes in circles has no end
-                raise _Doubtful
-            firsts.add(first)
-            keys = pc.utf8_slice_codeunits(paths, start=start)
-            etags = pc.utf8_trim(rows["e_tag"].cast(pa.string()), characters='"')
-            yield pa.record_batch([keys, rows["size"].cast(pa.int64()), etags], schema=SCHEMA)
-
-    begun = time.monotonic()
-    try:
-        table = _in_ranges(plain, bounds)
-    except (InvalidPathError, _Doubtful):
-        return list_raw(connection, target, bounds)
-    except (BaseError, OSError) as error:
-        if (may_help(error) or is_refused(error)) and time.monotonic() - begun < WITHIN_S:
-            log.info("listing again, page by page: %s", cause(error))
-            return list_raw(connection, target, bounds)
-        raise _not_listed(connection, target, error) from error
-    twice = pc.count_distinct(table["key"]).as_py() < table.num_rows
-    return list_raw(connection, target, bounds) if twice else table
-
-
-def list_raw(connection: S3Connection, target: S3Target, bounds: Sequence[str] = ()) -> pa.Table:
-    """Return the same as `list_prefix` with every key exactly as S3 has it.
-
     Raises DestinationNotReady when S3 refuses to list, or what it answers is, again and again, no listing.
     """
     client = raw_client(connection)
     start = len(target.prefix)
+    may_be_archived = set[str]()
 
-    def exact(after: str | None) -> Iterator[pa.RecordBatch]:
-        return raw_pages(client, target, after, lambda body: pa.record_batch(read_page(body, start), schema=SCHEMA))
+    def rows(body: bytes) -> pa.RecordBatch:
+        keys, sizes, etags, classes, written = read_page(body, start, "StorageClass", "LastModified")
+        may_be_archived.update(compress(keys, map(archived.may_be_tiered, classes, written)))
+        if not archived.CLASSES.isdisjoint(classes):
+            etags = [None if one in archived.CLASSES else etag for etag, one in zip(etags, classes, strict=True)]
+        return pa.record_batch([keys, sizes, etags], schema=SCHEMA)
 
     def whole() -> pa.Table:
-        table = _in_ranges(exact, bounds)
+        table = _in_ranges(lambda after: raw_pages(client, target, after, rows), bounds)
         if pc.count_distinct(table["key"]).as_py() < table.num_rows:
             raise Damaged("it lists a key twice")
         return table
 
     try:
-        return ask(target.uri, whole)
+        table = ask(target.uri, whole)
+        if may_be_archived:
+            tiered = pc.is_in(table["key"], value_set=pa.array(archived.among(connection, target, may_be_archived)))
+            table = table.set_column(2, "etag", pc.if_else(tiered, None, table["etag"]))
     except (ClientError, NoAnswer) as error:
         raise _not_listed(connection, target, error) from error
+    if count := table["etag"].null_count:
+        log.info("%s: %d objects are archived, and so cannot be read", target.uri, count)
+    return table
+
+
+def are_markers(listed: pa.Table) -> pa.ChunkedArray:
+    """Say of each row of a listing whether it is no data but the mark of a folder.
+
+    Consoles and mounted buckets make an empty object whose key ends with a slash, Hadoop one that ends as below.
+    """
+    return pc.and_(pc.equal(listed["size"], 0), pc.match_substring_regex(listed["key"], MARKER))
 
 
 def _not_listed(connection: S3Connection, target: S3Target, error: Exception) -> DestinationNotReady:
@@ -139,7 +122,8 @@ def _not_listed(connection: S3Connection, target: S3Target, error: Exception) ->
 def raw_client(connection: S3Connection) -> Any:
     """Return a client whose pages of a listing are left as they came, for `raw_pages`."""
     client = connection.new_client(Config())
-    client.meta.events.register("before-parse.s3.ListObjectsV2", _take_contents, unique_id=BODY)
+    # First: another handler of botocore's looks through all that is left for an error.
+    client.meta.events.register_first("before-parse.s3.ListObjectsV2", _take_contents, unique_id=BODY)
     return client
 
 
@@ -152,7 +136,8 @@ def raw_pages(
     """
 
     def page(**where: Any) -> dict[str, Any]:
-        answer = list_objects(client, Bucket=target.bucket, Prefix=target.prefix, **where)
+        what = {"MaxKeys": PAGE, "OptionalObjectAttributes": ["RestoreStatus"]}
+        answer = list_objects(client, Bucket=target.bucket, Prefix=target.prefix, **what, **where)
         rows = read(answer[BODY])
         if answer.get("KeyCount", rows.num_rows) != rows.num_rows:
             raise Damaged(f"a page of {answer['KeyCount']} keys holds {rows.num_rows}")
@@ -161,10 +146,6 @@ def raw_pages(
     later = {} if after is None else {"StartAfter": target.key(after)}
     for one in pages(target.uri, page, {"NextContinuationToken": "ContinuationToken"}, **later):
         yield one[ROWS]
-
-
-class _Doubtful(Exception):  # noqa: N818 it says what was found
-    """What was listed may not be what S3 has."""
 
 
 class Unordered(Exception):  # noqa: N818
@@ -227,7 +208,8 @@ def _take_contents(response_dict: dict[str, Any], customized_response_dict: dict
 def read_page(body: bytes, start: int, *also: str) -> list[list[Any]]:
     """Return the objects of a page as columns: key from the character ``start`` on, size in bytes, unquoted ETag.
 
-    ``also`` are names of elements (``LastModified``) whose texts follow. Raises ElementTree.ParseError.
+    ``also`` are names of elements (``LastModified``, ``Owner/ID``) whose texts follow, empty where there is none.
+    Raises ElementTree.ParseError.
     """
     root = ET.fromstring(body)  # noqa: S314 botocore parses the same bytes the same way
     namespace = root.tag.removesuffix("ListBucketResult")
@@ -236,7 +218,8 @@ def read_page(body: bytes, start: int, *also: str) -> list[list[Any]]:
     items = list(root.iterfind(f"{namespace}Contents"))
 
     def texts(name: str) -> list[str]:
-        return [item.findtext(f"{namespace}{name}", "") for item in items]
+        path = "/".join(f"{namespace}{part}" for part in name.split("/"))
+        return [item.findtext(path, "") for item in items]
 
     keys = texts("Key")
     # Keys come URL-encoded (botocore asks for it), because XML cannot carry every character that a key may have.

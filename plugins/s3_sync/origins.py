@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError
 
-from s3_sync import objects
+from s3_sync import archived, objects
+from s3_sync.archived import ObjectArchived
 from s3_sync.asking import ask
 from s3_sync.capabilities import Probe, conditional_copy
 from s3_sync.errors import InvalidObjects, InvalidOption
@@ -155,8 +156,8 @@ def _copies_inside(connection: S3Connection, target: S3Target, source: S3Source,
 def fetch(source: S3Source, item: Item) -> bytes:
     """Return the bytes of one object, which are the expected ones.
 
-    Other ones are read once more, since they may have been damaged on the way. Raises ObjectChanged, NoAnswer and
-    obstore's errors.
+    Other ones are read once more, since they may have been damaged on the way. Raises ObjectChanged, ObjectArchived,
+    NoAnswer and obstore's errors.
     """
     for _ in range(2):
         content = ask(
@@ -169,12 +170,36 @@ def fetch(source: S3Source, item: Item) -> bytes:
     raise ObjectChanged
 
 
+def stream(source: S3Source, item: Item, part: int) -> Iterator[bytes]:
+    """Return the bytes of one large object, in parts. An error is also raised behind the last part.
+
+    Read with boto3, since obstore, which takes the parts, cannot be asked for others meanwhile. Raises ObjectChanged,
+    ObjectArchived, and botocore's errors.
+    """
+    where = {"Bucket": source.target.bucket, "Key": source.target.key(item.file)}
+    try:
+        body = source.connection.client.get_object(**where, IfMatch=f'"{item.origin_etag}"')["Body"]
+    except ClientError as error:
+        _explain(error)
+        raise
+    return _checked(body.iter_chunks(part), item)
+
+
+def _checked(parts: Iterator[bytes], item: Item) -> Iterator[bytes]:
+    digest = hashlib.sha256()
+    for block in parts:
+        digest.update(block)
+        yield block
+    if digest.digest() != item.sha256:
+        raise ObjectChanged
+
+
 def copy(connection: S3Connection, target: S3Target, source: S3Source, item: Item, options: ObjectOptions) -> str:
     """Copy one object inside S3, if it still has its ETag; return the ETag of the copy.
 
     The copy gets what an upload would give it, and nothing of the original's metadata and tags.
 
-    Raises ObjectChanged, and botocore's ClientError for all else.
+    Raises ObjectChanged, ObjectArchived, and botocore's ClientError for all else.
     """
     attributes = options.attributes(item.key)
     more = {"StorageClass": attributes["Storage-Class"]} if "Storage-Class" in attributes else {}
@@ -193,14 +218,21 @@ def copy(connection: S3Connection, target: S3Target, source: S3Source, item: Ite
             **connection.encryption,
         )
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in {404, 412} and _of_object(error):
-            raise ObjectChanged from error
+        _explain(error)
         raise
     result = answer["CopyObjectResult"]
     if (kept := result.get("ChecksumSHA256")) and base64.b64decode(kept) != item.sha256:
         raise ObjectChanged
     etag: str = result["ETag"].strip('"')
     return etag
+
+
+def _explain(error: ClientError) -> None:
+    """Raise what is to be said of an object that cannot be read, if that is its own fault."""
+    if error.response["ResponseMetadata"]["HTTPStatusCode"] in {404, 412} and _of_object(error):
+        raise ObjectChanged from error
+    if archived.is_refusal(error):
+        raise ObjectArchived from error
 
 
 def _of_object(error: ClientError) -> bool:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s3_sync.errors import DeletionRefused
+from s3_sync.listing import are_markers
 
 MD5_ETAG = "^[0-9a-f]{32}$"
 
@@ -17,7 +18,8 @@ class Plan:
     """Every expected key is in exactly one of ``skip``, ``compare`` and ``upload``.
 
     ``skip``, ``compare`` and ``upload`` have the columns key, size, sha256 and etag (as listed; null if the key is
-    not there). ``delete`` has key, size and etag. ``listed`` is the number of keys there now.
+    not there, or archived). ``delete`` has key, size and etag. ``listed`` is the number of keys there now. Marks of
+    folders (`listing.are_markers`) are no data and count nowhere; ``markers``, as ``delete``, are those that go.
     """
 
     skip: pa.Table
@@ -25,6 +27,7 @@ class Plan:
     upload: pa.Table
     delete: pa.Table
     listed: int
+    markers: pa.Table
 
 
 def plan(expected: pa.Table, listed: pa.Table, record: pa.Table) -> Plan:
@@ -34,6 +37,8 @@ def plan(expected: pa.Table, listed: pa.Table, record: pa.Table) -> Plan:
     - ``compare``: there with the expected size and an ETag that may be the MD5 of the expected bytes.
     - ``upload``: every other expected key.
     - ``delete``: there, but not expected.
+    - ``markers``: of folders in which nothing is expected, and of the prefix itself, which would be one line too many
+      of ``aws s3 ls``. Those of other folders stay.
 
     Keys are unique in each table.
     """
@@ -55,7 +60,25 @@ def plan(expected: pa.Table, listed: pa.Table, record: pa.Table) -> Plan:
 
     rows = expected.select(["key", "size", "sha256"]).append_column("etag", etag)
     stray = pc.invert(pc.is_in(listed["key"], value_set=expected["key"]))
-    return Plan(rows.filter(skip), rows.filter(compare), rows.filter(upload), listed.filter(stray), listed.num_rows)
+    is_marker = pc.and_(stray, are_markers(listed))
+    return Plan(
+        skip=rows.filter(skip),
+        compare=rows.filter(compare),
+        upload=rows.filter(upload),
+        delete=listed.filter(pc.and_not(stray, is_marker)),
+        listed=listed.num_rows - (pc.sum(is_marker).as_py() or 0),
+        markers=_of_other_folders(listed.filter(is_marker), expected["key"]),
+    )
+
+
+def _of_other_folders(markers: pa.Table, expected: pa.ChunkedArray) -> pa.Table:
+    """Return the markers that are of no folder in which one of the expected keys lies."""
+    if markers.num_rows == 0:
+        return markers
+    folders = set[str]()
+    for folder in pc.unique(pc.replace_substring_regex(expected, "[^/]*$", "")).to_pylist():
+        folders |= {folder[: slash + 1] for slash, character in enumerate(folder) if character == "/"}
+    return markers.filter(pc.invert(pc.is_in(markers["key"], value_set=pa.array(sorted(folders), pa.string()))))
 
 
 def may_delete(deletions: int, listed: int, max_delete_fraction: float, approved: int = 0) -> bool:

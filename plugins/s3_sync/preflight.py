@@ -40,6 +40,7 @@ READ_TIMEOUT_S = 3
 LAST_REQUEST_S = 10 - CONNECT_TIMEOUT_S - READ_TIMEOUT_S
 SIBLING = ".releases"
 PROBE = b"probe"
+HASTY = Patience(CONNECT_TIMEOUT_S, READ_TIMEOUT_S, 0, LAST_REQUEST_S, 0.1, 1.0)
 QUESTIONS_AT_ONCE = 8
 _NO_ENCRYPTION = "leave it to the bucket's default, or use an endpoint that has it (on some only with TLS)"
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, RequestTimeTooSkewed
@@ -56,7 +57,8 @@ REMEDIES = {
     "InvalidToken": "the session token is wrong: get new credentials",
     "PermanentRedirect": "the bucket is in another region: set region_name in the connection's extra",
     "AuthorizationHeaderMalformed": "the bucket is in another region: set region_name in the connection's extra",
-    "NoSuchBucket": "the bucket does not exist, and is never created here: create it, or correct the destination",
+    "NoSuchBucket": "the bucket does not exist, and is never created here: create it (aws s3 mb s3://…) and block"
+    " public access to it, or correct the destination",
 }
 
 
@@ -137,7 +139,7 @@ class _Check:
 
     def _put(self, one: ProbeObject) -> None:
         """Write an object as an upload would be, or find out what stands against it."""
-        put, plain = self.client.put_object, {"Key": one.key, **capabilities.body(PROBE)}
+        put, plain = self.client.put_object, {"Key": one.key, "Body": PROBE}
         wanted: dict[str, Any] = {**plain, **self.connection.encryption}
         asked = self.connection.encryption.get("ServerSideEncryption", "")
         one.written = True
@@ -178,7 +180,7 @@ class _Check:
             place = pool.submit(
                 check_one_place,
                 self.asking,
-                self.connection.new_store(Patience(CONNECT_TIMEOUT_S, READ_TIMEOUT_S, retries=0)),
+                self.connection.new_store(HASTY),
             )
             place.result()
             order, whole, way = listed.result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -11,17 +12,19 @@ from functools import cached_property, partial
 from itertools import islice, pairwise
 from os.path import commonprefix
 from string import ascii_lowercase, ascii_uppercase, digits
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 from xml.etree import ElementTree as ET
 
 import obstore
 import pyarrow as pa
+import pyarrow.compute as pc
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError, PreconditionError
 
-from s3_sync import asking
-from s3_sync.asking import ask, list_objects
+from s3_sync import archived, asking
+from s3_sync.archived import ObjectArchived
+from s3_sync.asking import Damaged, ask, list_objects
 from s3_sync.connection import connect
 from s3_sync.errors import NoAnswer, SourceNotReady, cause
 from s3_sync.listing import MAX_RANGES, Unordered, is_ordered, of_range, raw_client, raw_pages, read_page
@@ -30,6 +33,10 @@ from s3_sync.target import S3Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+    from _typeshed import WriteableBuffer
+    from obstore import GetOptions
 
     from s3_sync.connection import S3Connection
     from s3_sync.listing import Pages
@@ -39,6 +46,9 @@ SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.
 ALPHABET = digits + ascii_uppercase + "_" + ascii_lowercase
 # Behind every key that goes on from where it stands.
 LAST = "\U0010ffff"
+READ_AT_ONCE = 128 << 10
+# An int64 holds as many µs, in ns, before 1970 and behind: from 1677 to 2262.
+MOST_US = (1 << 63) // 1000 - 1
 
 
 @dataclass(frozen=True)
@@ -63,8 +73,8 @@ class S3Source:
     def listing(self, below: str) -> Iterator[pa.RecordBatch]:
         """Yield every object (``SCHEMA``; the key without ``below``, the ETag unquoted) as S3 has it, in no order.
 
-        One page of each range is in memory. A prefix of more than a page is divided where its keys differ; a server
-        that lists in no order is listed without ranges.
+        One that is archived, and not restored, has no ETag. One page of each range is in memory. A prefix of more than
+        a page is divided where its keys differ; a server that lists in no order is listed without ranges.
         """
         target = self._at(below)
         client = raw_client(self.connection)
@@ -95,20 +105,41 @@ class S3Source:
         """Return whether there is any object below, but for a marker of the prefix itself."""
         return self._first(below) is not None
 
-    def read(self, key: str, etag: str) -> bytes | None:
+    def read(self, key: str, etag: str) -> bytes | Literal["archived"] | None:
         """Return an object's bytes; None if it is gone, or has another ETag.
 
         What came over a line without TLS, and does not have the MD5 that the ETag may be, is read once more.
         """
         full = self.target.key(key)
-        with self._explained("read", "s3:GetObject"):
-            content = self._read(full, etag)
-            if content is None or not self._may_be_damaged(content, etag):
-                return content
-            again = self._read(full, etag)
-            if again not in {None, content} and self._may_be_damaged(again, etag):
-                raise OSError("bytes were damaged on the way")
-            return again
+        try:
+            with self._explained("read", "s3:GetObject"):
+                content = self._read(full, etag)
+                if content is None or not self._may_be_damaged(content, etag):
+                    return content
+                again = self._read(full, etag)
+                if again not in {None, content} and self._may_be_damaged(again, etag):
+                    raise OSError("bytes were damaged on the way")
+                return again
+        except ObjectArchived:
+            return "archived"
+
+    def open(self, key: str, etag: str, size: int) -> BinaryIO | Literal["archived"] | None:
+        """Return an object of ``size`` bytes as a file that is read in parts; None as `read` does.
+
+        Reading raises FileNotFoundError once the object is gone, or has another ETag, or is archived.
+        """
+        full = self.target.key(key)
+
+        def part(start: int, end: int) -> bytes | None:
+            with self._explained("read", "s3:GetObject"):
+                return self._read(full, etag, (start, end))
+
+        try:
+            if part(0, 1) is None:
+                return None
+        except ObjectArchived:
+            return "archived"
+        return io.BufferedReader(_Parts(part, size), READ_AT_ONCE)
 
     def check(self, connection: S3Connection | None, target: S3Target) -> None:
         """Check that the prefix can be listed and, if it holds anything, an object in it be read.
@@ -123,12 +154,24 @@ class S3Source:
                         f"{self.uri} and {ours.uri}, which is written to, lie in one another: choose others"
                     )
         if (key := self._first("")) is not None:
-            with self._explained("read", "s3:GetObject"):
-                where = {"Bucket": self.target.bucket, "Key": self.target.key(key)}
-                ask(self.uri, lambda: self.connection.client.head_object(**where))
+            self._check_one_place(self.target.key(key))
 
-    def _read(self, full: str, etag: str) -> bytes | None:
-        return ask(self.uri, lambda: read_object(self.connection, full, etag), credentials=self.connection.credentials)
+    def _check_one_place(self, full: str) -> None:
+        """Check that both clients see the same object: one of them lists, the other one reads."""
+        on = self.connection
+        with self._explained("read", "s3:GetObject"):
+            one = ask(self.uri, lambda: on.client.head_object(Bucket=on.bucket, Key=full))
+            other = ask(self.uri, lambda: obstore.head(on.store, full), credentials=on.credentials)
+        if bare(one["ETag"]) != bare(other["e_tag"] or ""):
+            raise SourceNotReady(
+                f"{self.uri}: an object has one ETag for one of the two clients that read it and another one for the"
+                f" other at {on.endpoint}. Look for a proxy, a cache or a redirect before the endpoint, and that nobody"
+                " writes there now"
+            )
+
+    def _read(self, full: str, etag: str, part: tuple[int, int] | None = None) -> bytes | None:
+        on = self.connection
+        return ask(self.uri, lambda: read_object(on, full, etag, part), credentials=on.credentials)
 
     def _may_be_damaged(self, content: bytes | None, etag: str) -> bool:
         if self.connection.endpoint.startswith("https://") or not re.fullmatch(MD5_ETAG, etag):
@@ -160,22 +203,83 @@ class S3Source:
         try:
             yield
         except (BaseError, BotoCoreError, ClientError, ET.ParseError, OSError, NoAnswer, Unordered) as error:
+            remedy = self._remedy(error, permission)
             raise SourceNotReady(
-                f"{self.uri} cannot be {verb} ({cause(error)}): check the bucket, the endpoint"
-                f" {self.connection.endpoint} and that connection {self.aws_conn_id!r} may read it ({permission});"
-                " then clear this task"
+                f"{self.uri} cannot be {verb} ({cause(error)}): {remedy}; then clear this task"
             ) from error
 
+    def _remedy(self, error: Exception, permission: str) -> str:
+        where = f"check the bucket, the endpoint {self.connection.endpoint} and that connection {self.aws_conn_id!r}"
+        denied = isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+        if denied and not self.connection.resolved.request_payer:
+            return (
+                f"{where} may read it ({permission}); if whoever asks pays for this bucket, and that is meant, add"
+                ' {"service_config": {"s3": {"request_payer": true}}} to its extra'
+            )
+        return f"{where} may read it ({permission})"
 
-def read_object(connection: S3Connection, key: str, etag: str | None) -> bytes | None:
-    """Return the bytes of the object ``key`` (of the bucket); None if it is gone, or has another ETag than given."""
+
+class _Parts(io.RawIOBase):
+    """An object as a file, of which ``part`` returns the bytes from a place up to another."""
+
+    def __init__(self, part: Callable[[int, int], bytes | None], size: int) -> None:
+        self.part, self.size, self.at = part, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}[whence]
+        return self.at
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        end = min(self.at + len(view), self.size)
+        if end <= self.at:
+            return 0
+        try:
+            content = self.part(self.at, end)
+        except ObjectArchived:
+            content = None
+        if content is None:
+            raise FileNotFoundError
+        view[: len(content)] = content
+        self.at += len(content)
+        return len(content)
+
+
+def bare(etag: str) -> str:
+    """Return an ETag without its quotes, and without the mark of a weak one."""
+    return etag.removeprefix("W/").strip('"')
+
+
+def read_object(
+    connection: S3Connection, key: str, etag: str | None, part: tuple[int, int] | None = None
+) -> bytes | None:
+    """Return the bytes of the object ``key`` (of the bucket); None if it is gone, or has another ETag than given.
+
+    ``part`` are the first byte wanted and the one behind the last. Raises ObjectArchived.
+    """
+    options: GetOptions = {"if_match": f'"{etag}"'} if etag else {}
+    if part is not None:
+        options["range"] = part
     try:
-        answer = obstore.get(connection.store, key, options={"if_match": f'"{etag}"'} if etag else None)
-        if etag and (answer.meta["e_tag"] or "").removeprefix("W/").strip('"') != etag:
+        answer = obstore.get(connection.store, key, options=options)
+        if etag and bare(answer.meta["e_tag"] or "") != etag:
             return None
-        return bytes(answer.bytes())
+        content = bytes(answer.bytes())
     except (PreconditionError, FileNotFoundError):
         return None
+    except (BaseError, OSError) as error:
+        if archived.is_refusal(error):
+            raise ObjectArchived from error
+        raise
+    if part is not None and len(content) != part[1] - part[0]:
+        raise Damaged("an answer has fewer bytes than were asked for")
+    return content
 
 
 def bounds_of(first_page: pa.Array, first_behind: Callable[[str], str | None]) -> list[str]:
@@ -231,8 +335,26 @@ def in_ranges(pages: Pages, bounds: list[str]) -> Iterator[pa.RecordBatch]:
 
 def _rows(body: bytes, target: S3Target) -> pa.RecordBatch:
     """Return the objects of a page."""
-    keys, sizes, etags, written = read_page(body, len(target.prefix), "LastModified")
+    keys, sizes, etags, written, classes, restored = read_page(
+        body, len(target.prefix), "LastModified", "StorageClass", "RestoreStatus/RestoreExpiryDate"
+    )
     if not all(etags):
         raise ET.ParseError("it names no ETags, which tell whether an object has changed")
-    times = pa.array(written, pa.string()).cast(pa.timestamp("ns", "UTC")).cast(pa.int64())
-    return pa.record_batch([keys, sizes, times, etags], schema=SCHEMA)
+    if not archived.CLASSES.isdisjoint(classes):
+        rows = zip(etags, classes, restored, strict=True)
+        etags = [None if one in archived.CLASSES and not until else etag for etag, one, until in rows]
+    return pa.record_batch([keys, sizes, _times(written), etags], schema=SCHEMA)
+
+
+def _times(written: list[str]) -> pa.Array:
+    """Return times as a listing has them (ISO 8601) in ns since 1970; what an int64 does not reach, at its end.
+
+    Some servers say nothing, or the year 1, of what they do not know.
+    """
+    texts = pa.array([text or "0001-01-01T00:00:00Z" for text in written], pa.string())
+    texts = pc.replace_substring_regex(texts, r"(\.\d{6})\d+", r"\1")
+    with_zone = pc.match_substring_regex(texts, r"(Z|[+-]\d\d:?\d\d)$")
+    texts = pc.if_else(with_zone, texts, pc.binary_join_element_wise(texts, "Z", ""))
+    micros = texts.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    within = pc.max_element_wise(pc.min_element_wise(micros, MOST_US), -MOST_US)
+    return pc.multiply(within, 1000)

@@ -42,7 +42,8 @@ class SyncResult:
     """What a sync did or, after a dry run, would do.
 
     ``listed`` (there before), ``uploaded``, ``restored`` (copied from a version that S3 still held), ``copied`` (inside
-    S3, from an origin), ``skipped`` and ``deleted`` count keys; ``bytes`` are those uploaded. A dry run reads no local
+    S3, from an origin), ``skipped`` and ``deleted`` count keys, but no marks of folders; ``bytes`` are those uploaded.
+    A dry run reads no local
     file, so it counts a key of which only a checksum can tell (no record of it) as uploaded.
     """
 
@@ -100,7 +101,7 @@ def sync(
     if delete:
         guard(todo, max_delete_fraction, approved_deletions)
     log.info(
-        "%s: %d expected, %d listed; %d unchanged, %d to upload, %d to compare, %d to delete",
+        "%s: %d expected, %d listed; %d unchanged, %d to upload, %d to compare, %d to delete (and %d folders' marks)",
         target.uri,
         expected.num_rows,
         todo.listed,
@@ -108,6 +109,7 @@ def sync(
         todo.upload.num_rows,
         todo.compare.num_rows,
         todo.delete.num_rows,
+        todo.markers.num_rows,
     )
     if dry_run:
         rows = pa.concat_tables([todo.upload, todo.compare])
@@ -152,6 +154,7 @@ def sync(
     check()
     abort_unfinished(connection, target)
     deleted = delete_keys(connection, target, todo.delete["key"], check=check)
+    delete_keys(connection, target, todo.markers["key"], check=check)
     return SyncResult(
         listed=todo.listed,
         uploaded=done.uploaded,
@@ -174,13 +177,10 @@ def _check_options(max_delete_fraction: float, max_concurrency: int) -> None:
 
 def _plan(connection: S3Connection, target: S3Target, expected: pa.Table, recorded: pa.Table, *, delete: bool) -> Plan:
     bounds = listing.bounds_of(expected["key"])
-    todo = plan(expected, listing.list_prefix(connection, target, bounds), recorded)
-    if todo.delete.num_rows:
-        # Only a listing with the true keys may decide what is deleted.
-        todo = plan(expected, listing.list_raw(connection, target, bounds), recorded)
+    todo = plan(expected, listing.list_raw(connection, target, bounds), recorded)
     if delete:
         return todo
-    return Plan(todo.skip, todo.compare, todo.upload, todo.delete.slice(0, 0), todo.listed)
+    return replace(todo, delete=todo.delete.slice(0, 0), markers=todo.markers.slice(0, 0))
 
 
 def _nulls(table: pa.Table) -> pa.Array:

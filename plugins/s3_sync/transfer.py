@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -34,6 +34,8 @@ MULTIPART_ABOVE = 16 << 20
 PART = 8 << 20
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 MAX_PARTS = 10_000
+# The largest object that CopyObject takes.
+MAX_COPY = 5 << 30
 # Files that go in parts hold several parts in memory each.
 MULTIPART_CONCURRENCY = 2
 MAX_FAILURES = 1000
@@ -245,11 +247,18 @@ def _bring(
         return _send(place.folder, item, put, gates, connection.credentials)
     if item.etag and item.etag == item.origin_etag:
         return item.etag, "unchanged"
-    if place.inside and item.origin_etag:
+    if place.inside and item.origin_etag and item.size <= MAX_COPY:
         return ask(item.key, lambda: copy(source)), "copied"
-    with gates.large if item.size > MULTIPART_ABOVE else nullcontext():
-        content = origins.fetch(source, item)
-        return ask(item.key, lambda: put(content), credentials=connection.credentials), "uploaded"
+    if item.size > MULTIPART_ABOVE:
+        part = max(PART, -(-item.size // MAX_PARTS))
+
+        def put_parts() -> str | None:
+            return put(origins.stream(source, item, part), chunk_size=part)
+
+        with gates.large:
+            return ask(item.key, put_parts, credentials=connection.credentials), "uploaded"
+    content = origins.fetch(source, item)
+    return ask(item.key, lambda: put(content), credentials=connection.credentials), "uploaded"
 
 
 def _send(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
-from s3_sync import listing
+from s3_sync import archived, listing
 from s3_sync.asking import ask
 from s3_sync.errors import VerifyFailed
 from s3_sync.plan import plan
@@ -70,14 +70,15 @@ def _compare(
     listed = listing.list_raw(connection, target, listing.bounds_of(expected["key"]))
     todo = plan(expected, listed, record)
     open_questions = pa.concat_tables([todo.compare, todo.upload])
-    there = pc.is_valid(open_questions["etag"])
+    at = pc.index_in(open_questions["key"], value_set=listed["key"])
+    there = pc.is_valid(at)
     missing = open_questions.filter(pc.invert(there))["key"]
     present = open_questions.filter(there)
-    sizes = listed["size"].take(pc.index_in(present["key"], value_set=listed["key"]))
-    same_size = pc.equal(sizes, present["size"])
-    differing = present.filter(pc.invert(same_size))["key"].to_pylist()
+    # What is archived has no ETag, and cannot be downloaded.
+    alike = pc.and_(pc.equal(listed["size"].take(at.filter(there)), present["size"]), pc.is_valid(present["etag"]))
+    differing = present.filter(pc.invert(alike))["key"].to_pylist()
 
-    unproven = present.filter(same_size)
+    unproven = present.filter(alike)
     if unproven.num_rows:
         log.info("%d objects have no record: asking for their checksums", unproven.num_rows)
     checked = unproven.num_rows > 0 and is_checked(connection, target.sibling(".releases"))
@@ -90,11 +91,13 @@ def _compare(
         )
         differing += [key for key, right in zip(keys, proven, strict=True) if not right]
 
-    if len(missing) or todo.delete.num_rows or differing:
+    # Not every server lets the mark of the prefix itself go while something lies there.
+    unexpected = [*todo.delete["key"].to_pylist(), *filter(None, todo.markers["key"].to_pylist())]
+    if len(missing) or unexpected or differing:
         raise VerifyFailed(
             target.uri,
             missing=missing.to_pylist(),
-            unexpected=todo.delete["key"].to_pylist(),
+            unexpected=unexpected,
             differing=differing,
         )
     return VerifyResult(pa.concat_tables([todo.skip, unproven]), todo.skip.num_rows, unproven.num_rows)
@@ -103,19 +106,22 @@ def _compare(
 def _has(connection: S3Connection, target: S3Target, key: str, sha256: bytes, *, checked: bool) -> bool:
     """Whether an object has this SHA-256, by what a server keeps that has ``checked`` it, or else by reading it.
 
-    A kept one that is another proves nothing: after an upload in parts it is, on many servers, a sum of sums.
+    A kept one that is another proves nothing: after an upload in parts it is, on many servers, a sum of sums. What
+    has gone meanwhile, or has been archived, has none.
     """
     where = {"Bucket": target.bucket, "Key": target.key(key)}
     try:
         if checked:
             head = connection.client.head_object(**where, ChecksumMode="ENABLED")
+            if archived.tells_archived(head):
+                return False
             if head.get("ChecksumSHA256") == base64.b64encode(sha256).decode():
                 return True
         computed = hashlib.sha256()
         for block in connection.client.get_object(**where)["Body"].iter_chunks(CHUNK):
             computed.update(block)
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404 or archived.is_refusal(error):
             return False
         raise
     return computed.digest() == sha256

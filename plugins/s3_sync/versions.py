@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
-from s3_sync import record
+from s3_sync import archived, record
 from s3_sync.asking import ask, pages
 from s3_sync.errors import NoAnswer
 
@@ -62,13 +62,13 @@ def is_versioned(connection: S3Connection, target: S3Target) -> bool:
 
 
 def list_versions(connection: S3Connection, target: S3Target) -> pa.Table:
-    """Return every version under ``target`` (schema VERSION), delete markers left out."""
+    """Return every version under ``target`` (schema VERSION) that can be read; no delete markers."""
     start = len(target.prefix)
     batches = []
     where = {"Bucket": target.bucket, "Prefix": target.prefix}
     markers = {"NextKeyMarker": "KeyMarker", "NextVersionIdMarker": "VersionIdMarker"}
     for page in pages(target.uri, connection.client.list_object_versions, markers, **where):
-        found = page.get("Versions", ())
+        found = [one for one in page.get("Versions", ()) if one.get("StorageClass") not in archived.CLASSES]
         columns = (
             [item["Key"][start:] for item in found],
             [item["Size"] for item in found],

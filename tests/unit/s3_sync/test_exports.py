@@ -17,7 +17,7 @@ from include.faceset.ledger import Outcome
 from include.faceset.params import ParamsError
 from include.faceset.run import Run
 from local import seaweed, storage
-from s3_sync import origins, record, task
+from s3_sync import origins, record, task, transfer
 from s3_sync import source as sources
 from s3_sync.connection import S3Connection, connect
 from s3_sync.errors import InvalidObjects, UploadFailed
@@ -27,10 +27,14 @@ from s3_sync.verify import VerifyResult, verify
 from tests.s3_client import client
 from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_erase import traces
-from tests.unit.s3_sync.conftest import BUCKET
+from tests.unit.faceset.test_odd_images import REJECTED
+from tests.unit.s3_sync import proxy
+from tests.unit.s3_sync.conftest import BUCKET, airflow_connection
+from tests.unit.s3_sync.test_archived import as_s3_has_it
 
 pytestmark = pytest.mark.usefixtures("connection")
 
+GREY_16, UNSEEN = (REJECTED[name][0]() for name in ("PNG of 16 bits", "PNG, nothing to be seen"))
 FACES = {
     "faces_only/anna_face.png": face(1, "PNG"),
     "faces_only/ben_face.png": face(2, "PNG"),
@@ -44,6 +48,10 @@ FACES = {
     "training_data/ben/1.jpg": face(7),
     "training_data/ben/it's #1 é.jpg": face(8, mode="L"),
     "training_data/cyd/1.jpg": face(9)[:-40],
+    "training_data/ben/16_bits.png": GREY_16,
+    "training_data/ben/closed.jpg": face(20)[:2000] + b"\xff\xd9",
+    "training_data/ben/really_a_gif.jpg": face(21, "GIF", "P"),
+    "training_data/ben/unseen.png": UNSEEN,
     "training_data/dora/1.jpg": face(10),
     "training_data/dora/2.jpg": face(11, size=(64, 64)),
     "training_data/emil/1.jpg": face(12),
@@ -161,6 +169,8 @@ def test_the_same_files_give_the_same_release_wherever_they_lie(
         "mixed, the other way round": [in_s3(FLAT, root), TREE],
     }
     assert set(on_disk.outcomes.values()) == set(Outcome) - {
+        Outcome.ARCHIVED,
+        Outcome.TOO_LARGE,
         Outcome.NOT_REGULAR_FILE,
         Outcome.CHANGED_DURING_RUN,
         Outcome.SUPPRESSED,
@@ -178,6 +188,94 @@ def test_the_same_files_give_the_same_release_wherever_they_lie(
             again = run_to_seal(run_of(dataset, "2", **source))
             assert again.read == 0, "what is unchanged is not read again"
             assert (again.sealed.release_id, told(again)) == (on_disk.sealed.release_id, told(on_disk))
+
+
+def test_what_is_archived_is_a_row_of_its_own(
+    admin: Any, tmp_path: Path, folder: Path, root: S3Target, target: S3Target
+) -> None:
+    """SeaweedFS lists the class, and would let it be read."""
+    for path in ("training_data/ben/1.jpg", "training_data/stray.jpg", "faces_only/.hid_face.png"):
+        admin.put_object(Bucket=BUCKET, Key=root.key(path), Body=FACES[path], StorageClass="DEEP_ARCHIVE")
+    for dataset in (
+        make_dataset(folder, [FLAT, TREE], output=str(tmp_path / "merged")),
+        without_output(tmp_path, target, [in_s3(FLAT, root), in_s3(TREE, root)]),
+    ):
+        result = run_to_seal(run_of(dataset))
+        balanced = {name: sum(1 for path in FACES if path.startswith(name)) for name in ("faces_only", "training_data")}
+        assert result.sealed.scanned == balanced
+    assert {path for path, outcome in result.outcomes.items() if outcome == Outcome.ARCHIVED} == {
+        "training_data/ben/1.jpg",
+        "training_data/stray.jpg",
+        "faces_only/.hid_face.png",
+    }
+    admin.put_object(Bucket=BUCKET, Key=root.key("training_data/ben/1.jpg"), Body=FACES["training_data/ben/1.jpg"])
+    assert run_to_seal(run_of(dataset, "2")).outcomes["training_data/ben/1.jpg"] == Outcome.KEPT
+
+
+@pytest.mark.parametrize("on_a_disk", [True, False])
+def test_what_is_archived_between_list_and_read_is_told(
+    server: seaweed.S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    root: S3Target,
+    on_a_disk: bool,
+) -> None:
+    large = "faces_only/ben_face.png"
+    target = S3Target.parse(root.uri.replace("/exports/", "/set/"))
+    with proxy.running(server) as front:
+        monkeypatch.setenv("AIRFLOW_CONN_FRONT", airflow_connection(server, front.endpoint))
+        exports = [in_s3(export, root, aws_conn_id="front") for export in (FLAT, TREE)]
+        if on_a_disk:
+            dataset = make_dataset(folder, exports, max_file_size=len(FACES[large]) - 1)
+        else:
+            dataset = without_output(folder, target, exports).model_copy(
+                update={"max_file_size": len(FACES[large]) - 1}
+            )
+        run = run_of(dataset)
+        for export in run.dataset.exports:
+            scan.scan(run, export.name)
+        shards = filter_manifest.filter_manifest(run).shards
+        front.rewrite = lambda request, answer: as_s3_has_it(request, answer, "/ben/1.jpg")
+        for shard in shards:
+            copy_shard.copy_shard(run, shard)
+        result = Result(seal.seal(run), run, 0)
+    archived = {path for path, outcome in result.outcomes.items() if outcome == Outcome.ARCHIVED}
+    assert archived == {"training_data/ben/1.jpg"}
+
+
+def test_a_large_object_is_read_in_parts(
+    admin: Any, tmp_path: Path, folder: Path, root: S3Target, target: S3Target
+) -> None:
+    """As on a disk, whatever is done with it; and large ones that are no image are hardly read."""
+    good = face(30) + bytes(17_000_000)
+    large = {"ben/large.jpg": good, "ben/large_copy.jpg": good, "ben/nothing.jpg": bytes(9_000_000)}
+    for path, data in large.items():
+        put(folder / "exports/training_data" / path, data)
+        admin.put_object(Bucket=BUCKET, Key=root.key(f"training_data/{path}"), Body=data)
+    exports = [in_s3(FLAT, root), in_s3(TREE, root)]
+    on_disk = run_to_seal(make_run(make_dataset(folder)))
+    from_s3 = run_to_seal(run_of(make_dataset(tmp_path, exports, output=str(tmp_path / "m"), max_file_size=8_000_000)))
+    assert (from_s3.outcomes, from_s3.output) == (on_disk.outcomes, on_disk.output)
+    assert from_s3.outcomes["training_data/ben/large.jpg"] == Outcome.KEPT
+    dataset = without_output(tmp_path, target, exports).model_copy(update={"max_file_size": 8_000_000})
+    result = run_to_seal(run_of(dataset))
+    assert result.sealed.release_id == on_disk.sealed.release_id
+    assert run_to_seal(run_of(dataset, "2")).read == 0
+    deliver(result, target)
+    assert there(admin, target) == on_disk.output
+    prove(result, target)
+
+
+def test_a_large_object_is_streamed_where_s3_does_not_copy_it(
+    admin: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, root: S3Target, target: S3Target
+) -> None:
+    good = face(30) + bytes(17_000_000)
+    admin.put_object(Bucket=BUCKET, Key=root.key("training_data/ben/large.jpg"), Body=good)
+    result = run_to_seal(run_of(without_output(tmp_path, target, [in_s3(TREE, root)])))
+    monkeypatch.setattr(transfer, "MAX_COPY", 1 << 20)
+    assert deliver(result, target)["uploaded"] == 1
+    assert there(admin, target)["ben/large.jpg"] == good
+    prove(result, target)
 
 
 def test_without_an_output_the_prefix_is_the_merged_dataset(

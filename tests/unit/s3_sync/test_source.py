@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -9,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local import seaweed
 from s3_sync import source as sources
 from s3_sync.connection import S3Connection
 from s3_sync.errors import SourceNotReady
 from s3_sync.source import S3Source, bounds_of, in_ranges
 from s3_sync.target import S3Target
-from tests.unit.s3_sync.conftest import BUCKET
+from tests.unit.s3_sync import proxy
+from tests.unit.s3_sync.conftest import BUCKET, airflow_connection
 
 
 def rows(source: S3Source, below: str = "") -> dict[str, tuple[int, str]]:
@@ -111,6 +114,38 @@ def test_ranges_are_the_whole_whatever_the_order(keys: set[str], start: str, by_
     bounds = bounds_of(page(there[:3])["key"], lambda place: next(iter(behind(place)), None))
     listed = [key for one in in_ranges(pages, bounds) for key in one["key"].to_pylist()]
     assert sorted(listed) == sorted(there)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("2026-11-27T06:31:30Z", 1795761090 * 10**9),
+        ("2026-11-27T06:31:30.120Z", 1795761090 * 10**9 + 120_000_000),
+        ("2026-11-27T06:31:30.120000999Z", 1795761090 * 10**9 + 120_000_000),
+        ("2026-11-27T08:31:30+02:00", 1795761090 * 10**9),
+        ("2026-11-27T06:31:30.120", 1795761090 * 10**9 + 120_000_000),
+        ("1969-12-31T23:59:59Z", -(10**9)),
+        ("2446-05-10T00:00:00Z", sources.MOST_US * 1000),
+        ("9999-12-31T23:59:59Z", sources.MOST_US * 1000),
+        ("0001-01-01T00:00:00Z", -sources.MOST_US * 1000),
+        ("", -sources.MOST_US * 1000),
+    ],
+)
+def test_when_an_object_was_written_is_told_within_64_bits(written: str, expected: int) -> None:
+    assert sources._times([written, "2026-01-01T00:00:00Z"])[0].as_py() == expected
+
+
+def test_a_listing_with_times_that_no_table_holds_is_a_listing(
+    server: seaweed.S3Server, admin: Any, monkeypatch: pytest.MonkeyPatch, target: S3Target
+) -> None:
+    def far(_: proxy.Request, answer: proxy.Answer) -> proxy.Answer:
+        return replace(answer, body=re.sub(rb"(?<=<LastModified>)[^<]*", b"9999-12-31T23:59:59.000Z", answer.body))
+
+    admin.put_object(Bucket=BUCKET, Key=target.key("1.jpg"), Body=b"x")
+    with proxy.running(server) as front:
+        monkeypatch.setenv("AIRFLOW_CONN_FRONT", airflow_connection(server, front.endpoint))
+        front.rewrite = far
+        assert rows(S3Source(target.uri, "front")).keys() == {"1.jpg"}
 
 
 def test_what_was_read_is_what_was_listed(admin: Any, source: S3Source, target: S3Target) -> None:
