@@ -17,12 +17,12 @@ ALL_WRITES = (
 EXPECTED: dict[str, dict[str, str]] = {
     "SeaweedFS": {
         "backslash": r"refused: .* 1 missing, 1 unexpected, 0 differing.* missing: .*a\\\\b\.jpg",
-        "encryption_by_kms": "refused: .*InternalError",
+        "encryption_by_kms": "refused: bucket .* does not encrypt with aws:kms as asked .*InternalError",
     },
     "LocalStack": {
         "preflight": PUBLIC,
         "preflight_with_versions": PUBLIC,
-        "encryption_by_kms": PUBLIC,
+        "encryption_by_kms": "refused: bucket .* does not encrypt with aws:kms as asked .*InternalError",
         "wrong_credentials": "another way: it lets everybody in",
         **dict.fromkeys(("pages", "pages_of_an_export", "many_deletions"), "refused: .*a listing goes in circles"),
         "roll_back_by_versions": "another way: it is uploaded again",
