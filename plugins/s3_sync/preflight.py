@@ -145,15 +145,16 @@ class _Check:
         one.written = True
         try:
             done = self._ask(put, **wanted)
-        except ClientError as error:
-            if self.connection.encryption and self._is_taken(put, **plain):
-                raise self._not_ready(f"does not encrypt with {asked} as asked", _NO_ENCRYPTION, error) from error
-            if self._is_taken(put, **wanted, IfNoneMatch="*"):
+        except (ClientError, DestinationNotReady) as error:
+            refusal = _refusal(error)
+            if asked and refusal and self._is_taken(put, **plain, late=True):
+                raise self._not_ready(f"does not encrypt with {asked} as asked", _NO_ENCRYPTION, refusal) from error
+            if error is refusal and self._is_taken(put, **wanted, IfNoneMatch="*"):
                 remedy = (
                     "its policy asks for a condition on every write (s3:if-none-match), but a sync replaces objects:"
                     f" exempt these credentials from that on {self.target.uri}* and {self.beside.uri}*"
                 )
-                raise self._not_ready("takes no plain uploads", remedy, error) from error
+                raise self._not_ready("takes no plain uploads", remedy, refusal) from error
             raise
         one.versioned = "VersionId" in done
         if asked and done.get("ServerSideEncryption") != asked:
@@ -263,6 +264,12 @@ class _Check:
         if isinstance(error, ClientError):
             remedy = REMEDIES.get(error.response["Error"].get("Code", ""), remedy)
         return DestinationNotReady(f"bucket {self.target.bucket} {what}{why}: {remedy}")
+
+
+def _refusal(error: Exception) -> ClientError | None:
+    """Return what the server said: at once, or each time that it was asked again."""
+    said = error.__cause__.__cause__ if error.__cause__ else error
+    return said if isinstance(said, ClientError) else None
 
 
 def _region_remedy(region: str | None) -> str:

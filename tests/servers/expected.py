@@ -17,11 +17,12 @@ ALL_WRITES = (
 EXPECTED: dict[str, dict[str, str]] = {
     "SeaweedFS": {
         "backslash": r"refused: .* 1 missing, 1 unexpected, 0 differing.* missing: .*a\\\\b\.jpg",
-        "encryption_by_kms": "refused: .*InternalError",
+        "encryption_by_kms": "refused: bucket .* does not encrypt with aws:kms as asked .*InternalError",
     },
     "LocalStack": {
         "preflight": PUBLIC,
         "preflight_with_versions": PUBLIC,
+        "encryption_by_kms": "refused: bucket .* does not encrypt with aws:kms as asked .*InternalError",
         "wrong_credentials": "another way: it lets everybody in",
         **dict.fromkeys(("pages", "pages_of_an_export", "many_deletions"), "refused: .*a listing goes in circles"),
         "roll_back_by_versions": "another way: it is uploaded again",
@@ -29,6 +30,7 @@ EXPECTED: dict[str, dict[str, str]] = {
     "moto": {
         "preflight": PUBLIC,
         "preflight_with_versions": PUBLIC,
+        "encryption_by_kms": PUBLIC,
         "wrong_credentials": "another way: it lets everybody in",
         "exports_in_s3": STREAMED,
         "read_back": READ,
@@ -100,6 +102,10 @@ EXPECTED: dict[str, dict[str, str]] = {
         **dict.fromkeys((*ALL_WRITES, "merge"), WORKS),
         "record_lost": "another way: all are uploaded again",
         "read_back": WORKS,
+    },
+    "requester pays": {
+        "listing_of_an_export": "refused: .* cannot be listed .*AccessDenied",
+        "requester_pays": WORKS,
     },
     "another region": {
         "preflight": "refused: bucket .* is elsewhere .* set region_name to eu-central-1",

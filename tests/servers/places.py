@@ -98,6 +98,7 @@ DISGUISED: dict[str, type[disguises.Disguise]] = {
     "checksum on every PUT": disguises.Locked,
     "SSE-KMS by default": disguises.WithKms,
     "another region": disguises.Elsewhere,
+    "requester pays": disguises.RequesterPays,
 }
 SERVERS = (*REAL, *DISGUISED)
 

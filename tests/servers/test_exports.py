@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from include.faceset import release as releases
+from local import storage
 from s3_sync import lease, source
 from s3_sync.errors import UploadFailed
 from s3_sync.publish import POINTER, publish
@@ -71,6 +72,19 @@ def test_listing_of_an_export(at: Place) -> None:
     at.admin.put_object(Bucket=target.bucket, Key=target.key(keys[0]), Body=b"other")
     assert export.read(keys[0], etags[keys[0]]) is None
     assert export.read("absent/1.jpg", etags[keys[0]]) is None
+
+
+@promise
+def test_requester_pays(at: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export whose requester pays is listed and read by a connection that says so"""
+    said = json.loads(storage.connection(at.server)["AIRFLOW_CONN_AWS_DEFAULT"])
+    said["extra"]["service_config"] = {"s3": {"request_payer": True}}
+    monkeypatch.setenv("AIRFLOW_CONN_PAYING", json.dumps(said))
+    target = at.target()
+    at.admin.put_object(Bucket=target.bucket, Key=target.key("anna/1.jpg"), Body=b"x")
+    export = S3Source(target.uri, "paying")
+    (page,) = export.listing("")
+    assert export.read("anna/1.jpg", page["etag"][0].as_py()) == b"x"
 
 
 @promise
