@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 PY := $(BIN)/python
-SERVERS := bindfs bubblewrap curl iproute2 postgresql redis-server wget
+SERVERS := bindfs bubblewrap ceph-common ceph-mon ceph-osd curl iproute2 postgresql radosgw redis-server wget
 
 # include/ is imported from the project root, plugins by their own names.
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
@@ -48,7 +48,7 @@ sample: $(STAMP) ## Draw a sample of faces into .local/sample (SCALE=1: as large
 
 ##@ Check
 .PHONY: test
-test: lint types unit steps dags system celery ## Everything down to celery
+test: lint types unit steps dags system s3-servers celery ## Everything down to celery
 
 .PHONY: lint
 lint: $(STAMP) ## ruff, and docker-compose.yaml against its schema
@@ -76,6 +76,10 @@ dags: $(STAMP) ## Tests of the DAGs as Airflow loads them
 system: $(STAMP) ## The real DAG, a real scheduler, a real S3 server
 	@$(BIN)/pytest tests/system
 
+.PHONY: s3-servers
+s3-servers: $(STAMP) ## What is promised of every S3 server, put to SeaweedFS, LocalStack, moto and Ceph RGW (`make servers` first)
+	@$(BIN)/pytest tests/servers -rs
+
 .PHONY: kills
 kills: export EVERY_STEP := 1
 kills: $(STAMP) ## The same at every single call and 200 random moments, tasks and scheduler alike: [KILLS=200] [SEED=1]
@@ -95,7 +99,7 @@ celery: $(STAMP) ## docker-compose.yaml as processes of this machine, two worker
 	@$(BIN)/pytest tests/celery -rs
 
 .PHONY: servers
-servers: ## Install what `make celery` starts: Debian's Postgres and Redis, and what keeps them apart (root)
+servers: ## Install what `make celery` and `make s3-servers` start: Debian's Postgres, Redis and Ceph, and what keeps them apart (root)
 	@dpkg --verify $(SERVERS) 2> /dev/null || { \
 	    apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $(SERVERS); }
 
@@ -122,6 +126,10 @@ lock: $(STAMP) ## Resolve requirements*.txt into requirements.lock (newest versi
 	@$(BIN)/uv pip compile --no-config --python-version 3.11 --generate-hashes --upgrade --quiet \
 	    --custom-compile-command 'make lock' --output-file requirements.lock \
 	    requirements.txt requirements-cluster.txt requirements-dev.txt
+	@for server in moto localstack; do \
+	    $(BIN)/uv pip compile --no-config --python-version 3.11 --generate-hashes --upgrade --quiet \
+	        --custom-compile-command 'make lock' --output-file tests/servers/$$server.lock tests/servers/$$server.txt; \
+	done
 
 .PHONY: audit
 audit: $(STAMP) ## Ask PyPI's advisories about every locked package (needs the internet)
@@ -156,4 +164,4 @@ clean: ## Remove the virtual environment, all state and all caches (also the emb
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} \
 	    /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	    /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	    /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

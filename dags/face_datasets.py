@@ -40,7 +40,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [folder for folder in (str(ROOT), str(ROOT / "plugins")) if folder not in sys.path]
 
 from include.faceset import params as run_params
-from include.faceset.dataset import DEFAULT_QUEUE, Dataset, DatasetError, find, load
+from include.faceset.dataset import DEFAULT_QUEUE, Dataset, DatasetError, find, load, shared_destination
 from include.faceset.run import Run
 from s3_sync.approval import ApproveDeletionsOperator
 from s3_sync.operators import S3SyncOperator, holder_of
@@ -88,6 +88,9 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | preflight | an export is not mounted, the disk is full, bucket or credentials are wrong | what the message says |
 | preflight (queued, not red) | no worker serves the `queue` of the dataset file | `airflow celery worker --queues …` |
 | any | its worker lacks the shared volume (it says which) | mount it there, or take it off the queue; clear the task |
+| any | a later run has changed output or bucket since (it says which) | trigger again, or roll back with `release` |
+| any | an earlier task was marked as success without having run (it says which) | clear that one, with its downstream |
+| copy_shard is *upstream_failed*, all before is green | so was `filter_manifest` | clear it, with its downstream |
 | scan | a folder cannot be read | give Airflow's user access, clear the task |
 | filter_manifest | no identity has enough images | check the exports' declared layouts and `min_images` |
 | copy_shard | disk full or failing | make room, clear the task: it starts its shard again |
@@ -101,6 +104,14 @@ downstream tasks), or trigger again: both end as if nothing had happened.
 | verify | somebody else wrote to the prefix, or objects there were archived | clear from `sync` on |
 | erase | the list of people to erase was changed under the run | trigger again |
 | erase | versions may not be listed or deleted (Object Lock, permissions) | put that right, clear the task |
+
+**When a run is green**, read its `SUMMARY.md` all the same (`summary` logs as warnings what to look at): lines of the
+list of people to erase that match nobody, fewer images than a batch.
+
+**Runs that are no longer the last**: a run begins with `preflight`. Its other tasks can be cleared as long as no later
+run has changed output or bucket, or, from `approve_deletions` on, as long as the release that it sealed is the one in
+place. Otherwise they change nothing and say which run came later. A dry run, and one that finds nothing to do, change
+nothing, so they do not count. To clear a run from `preflight` on is to trigger it again, with the params that it has.
 
 **When a run waits for you** (`approve_deletions`, state *awaiting input*): the release has shrunk, and `sync` would
 delete more than `max_delete_fraction` of the bucket. Nothing has been changed there yet. Open the task, tab *Required
@@ -206,8 +217,8 @@ def handed_over(task_id: str) -> dict[str, Any]:
     found: dict[str, Any] | None = get_current_context()["ti"].xcom_pull(task_ids=task_id)
     if found is None or (task_id == "preflight" and "turn" not in found):
         msg = (
-            f"{task_id} has handed nothing over in this run: it has not run (was it marked as success?), or ran under "
-            f"an earlier version. Clear {task_id}, with the tasks that follow it"
+            f"{task_id} has handed nothing over in this run: it did not run (was it marked as success?), was "
+            f"skipped, or ran under an earlier version. Clear {task_id}, with the tasks that follow it"
         )
         raise AirflowFailException(msg)
     return found
@@ -237,15 +248,10 @@ def check_destination_is_its_own(run: Run) -> None:
 
     Each sync would delete what the other has brought, and of two assets at one place Airflow lets only one be updated.
     """
-    places = {run.dataset.destination, run.params.destination}
-    for name, other in DATASETS.items():
-        shared = [one for one in places if one.startswith(other.destination) or other.destination.startswith(one)]
-        if name != run.dataset.name and shared:
-            msg = (
-                f"destination: {shared[0]} and {other.destination} of the dataset {name!r} lie in one another; give "
-                "each dataset a destination of its own"
-            )
-            raise AirflowFailException(msg)
+    places = set() if run.params.skip_upload else {run.dataset.destination, run.params.destination}
+    others = [one for name, one in DATASETS.items() if name != run.dataset.name]
+    if (why := shared_destination(places, others)) is not None:
+        raise AirflowFailException(why)
 
 
 def wait_for_turn(run: Run, *, anew: bool = False) -> None:
@@ -255,8 +261,8 @@ def wait_for_turn(run: Run, *, anew: bool = False) -> None:
     ti = get_current_context()["ti"]
 
     def is_over(other: owner.Owner) -> bool:
-        # Counted, since asking for the state of a run that Airflow does not know is an error. One that is queued after
-        # it had the output was cleared: it cannot go on before this run has ended, where one run may be active.
+        # Counted, since asking for the state of a run that Airflow does not know is an error. One that had the output
+        # and is queued was cleared: no task of it is at work, and where one run may be active it waits for this one.
         return not ti.get_dr_count(dag_id=other.dag_id, run_ids=[other.run_id], states=["running"])
 
     if other := owner.take(run, is_over, anew=anew):
@@ -495,7 +501,7 @@ def verify() -> Iterator[Metadata]:
 @task(**NETWORK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 def erase() -> dict[str, Any] | None:
     """Erase the people on the list from the bucket, versions and releases too, and write the receipt."""
-    from include.faceset import erase, receipt
+    from include.faceset import erase, met, receipt
     from s3_sync.connection import connect
     from s3_sync.erase import EraseFailed
     from s3_sync.errors import LeaseHeld
@@ -512,7 +518,7 @@ def erase() -> dict[str, Any] | None:
             erase_in_bucket(run, sealed["release_id"], people, connection, target)
     except (erase.EraseError, EraseFailed, LeaseHeld) as error:
         raise AirflowFailException(str(error)) from error
-    written = receipt.write(run, people)
+    written = receipt.write(run, people, [met.in_words(one) for one in met.unmet(run)])
     if connection is not None:
         for path in written:
             put_file(connection, target.sibling(".releases"), path, f"{receipt.FOLDER}/{path.name}")
@@ -523,7 +529,7 @@ def erase() -> dict[str, Any] | None:
 
 def erase_in_bucket(run: Run, release_id: str, people: frozenset[str], connection: Any, target: Any) -> None:
     """Delete what people have in the bucket, and bring its releases to what they are here; no older version stays."""
-    from include.faceset import erase, receipt, release
+    from include.faceset import erase, met, receipt, release
     from s3_sync import erase as s3
     from s3_sync import lease
 
@@ -531,6 +537,7 @@ def erase_in_bucket(run: Run, release_id: str, people: frozenset[str], connectio
     with lease.hold(connection, target, **holding(run)) as check:
         s3.check_pointer(connection, releases, "release_id", release_id)
         of_people = s3.of_folders(connection, target, sorted(people))
+        met.remember(run, people, s3.tops(of_people))
         there = s3.folders(s3.list_versions(connection, releases), release.ID)
         anew = erase.in_bucket(run, people, there, lambda folder: s3.fetch(connection, releases, folder, names))
         replaced, before = s3.renew(connection, releases, anew, release.ID, check=check)
@@ -573,13 +580,17 @@ def summary() -> dict[str, Any]:
         connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
     if dry_run:
         listing = to_erase = None
+        named: list[str] = []
         if connection is not None:
             listing = list_prefix(connection, target)
-            to_erase = s3.counts(s3.of_folders(connection, target, sorted(people(run))))
-        return {"summary": str(summaries.dry_run(run, listing, took, to_erase))}
+            of_people = s3.of_folders(connection, target, sorted(people(run)))
+            to_erase, named = s3.counts(of_people), s3.tops(of_people)
+        return {"summary": str(summaries.dry_run(run, listing, took, to_erase, named))}
 
     folder = Path(handed["folder"])
     sealed = release.read(folder)
+    if connection is not None:
+        check_published(connection, target.sibling(".releases"), sealed.release_id)
     summaries.summarise(run, sealed, took, ti.xcom_pull(task_ids="sync"), ti.xcom_pull(task_ids="erase"))
     if connection is not None:
         releases = target.sibling(".releases")
@@ -596,6 +607,19 @@ def summary() -> dict[str, Any]:
         "identities": sealed.identities,
         "images": sealed.images,
     }
+
+
+def check_published(connection: Any, releases: Any, release_id: str) -> None:
+    """Fail if the bucket does not say that it holds a release: what a summary says of it would not be true."""
+    from s3_sync.publish import read_pointer
+
+    found = read_pointer(connection, releases).get("release_id")
+    if found != release_id:
+        msg = (
+            f"the latest.json of {releases.uri} names {found or 'nothing'}, so release {release_id} is not proven "
+            "there: verify has not run since (was it marked as success?). Clear sync, with the tasks that follow it"
+        )
+        raise AirflowFailException(msg)
 
 
 def schedule_of(dataset: Dataset) -> Any:

@@ -108,7 +108,7 @@ def _published(drawn: dict[str, str]) -> str:
         aws_access_key_id=drawn["S3_ACCESS_KEY"],
         aws_secret_access_key=drawn["S3_SECRET_KEY"],
         region_name="us-east-1",
-        config=Config(s3={"addressing_style": "path"}),
+        config=Config(proxies={}, s3={"addressing_style": "path"}),
     )
     latest = s3.get_object(Bucket=bucket, Key=f"{prefix.rstrip('/')}.releases/latest.json")["Body"].read()
     return str(json.loads(latest)["release_id"])

@@ -2,7 +2,7 @@
 
 Its arguments are environment variables, so that any path and any JSON reaches it as it was typed: SOURCE, OUTPUT,
 DEST, DATASET and PARAMS. The exit code is 0 only if the run succeeded; 1 if it did not, 2 for arguments that
-cannot be used, 130 after Ctrl-C.
+cannot be used, 130 after Ctrl-C. What the run asks is asked on the terminal; where there is none, the run fails.
 """
 
 import json
@@ -22,9 +22,10 @@ from include.faceset import dataset, params
 from include.faceset.dataset import Dataset
 from local import stack, storage
 from local.progress import Progress, errors
+from local.question import Asker, NobodyAnswersError, terminal
 from local.sample import make_sample
 from local.seaweed import SeaweedError
-from local.stack import Run, Stack, StackError
+from local.stack import Run, Stack, StackError, TaskInstance
 
 DATASETS = stack.ROOT / "include" / "datasets"
 DEFAULT_DATASET = "reidnet_v3"
@@ -137,12 +138,31 @@ def execute(order: Plan, state: Path, home: Path) -> bool:
         with stack.running(home, environment=s3.environment) as airflow:
             run = airflow.trigger(order.dag_id, order.conf)
             print(f"Run {run.run_id} of {run.dag_id}", flush=True)
-            progress = Progress(lambda one: airflow.task_log(run, one), lambda one: airflow.question(run, one))
-            airflow.wait(run, watch=progress.watch)
+            _watch(airflow, run)
             succeeded = _report(airflow, run)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
     print(f"\n{'Succeeded' if succeeded else 'FAILED'} after {minutes} min {seconds} s, all told.")
     return succeeded
+
+
+def _watch(airflow: Stack, run: Run) -> None:
+    """Tell the terminal about a run until it is over, and let the person there answer what it asks.
+
+    Raises:
+        NobodyAnswersError: nobody is there who can; the run is marked as failed.
+    """
+    progress = Progress(lambda one: airflow.task_log(run, one), lambda one: airflow.question(run, one))
+    asker = Asker(airflow, run, terminal())
+
+    def watch(instances: list[TaskInstance]) -> None:
+        progress.watch(instances)
+        asker.watch(instances)
+
+    try:
+        airflow.wait(run, watch=watch)
+    except NobodyAnswersError:
+        airflow.fail(run)
+        raise
 
 
 def _report(airflow: Stack, run: Run) -> bool:

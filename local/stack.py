@@ -51,6 +51,15 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What a task asks a person: in a line, and at length (Markdown); and whether it has its answer."""
+
+    subject: str
+    body: str
+    answered: bool
+
+
+@dataclass(frozen=True)
 class TaskInstance:
     """One task of a run. `map_index` is -1 unless it is mapped; `duration` (s) is from `start` to `end` on `host`."""
 
@@ -248,18 +257,32 @@ class Stack:
 
     def question(self, run: Run, instance: TaskInstance) -> str:
         """Return what a task that waits for a person asks, and the page where it is answered."""
-        where = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{instance.task_id}/{instance.map_index}"
-        subject = self._call("GET", f"{where}/hitlDetails")["subject"]
         page = f"/dags/{run.dag_id}/runs/{quote(run.run_id)}/tasks/{instance.task_id}/required_actions"
         return (
-            f"{subject} Approve or reject: {self.base_url}{page} "
+            f"{self.asked(run, instance).subject} Approve or reject: {self.base_url}{page} "
             f"(log in as {USER}, with the password in {self.password_file})"
         )
+
+    def asked(self, run: Run, instance: TaskInstance) -> Question:
+        """Return the question itself."""
+        found = self._call("GET", _question_of(run, instance))
+        return Question(found["subject"], found["body"] or "", answered=found["response_received"])
+
+    def answer(self, run: Run, instance: TaskInstance, *, approve: bool) -> None:
+        """Answer a question; if somebody else has answered it meanwhile, theirs stays."""
+        chosen = {"chosen_options": ["Approve" if approve else "Reject"], "params_input": {}}
+        answer = self.api.patch(_question_of(run, instance), json=chosen)
+        if answer.status_code != httpx.codes.CONFLICT:
+            answer.raise_for_status()
+
+    def fail(self, run: Run) -> None:
+        """Mark a run as failed, and what of it is not over."""
+        self._call("PATCH", f"/dags/{run.dag_id}/dagRuns/{run.run_id}", json={"state": "failed"})
 
     def fail_unfinished(self) -> None:
         """Mark as failed what an earlier stop interrupted: nothing works on it, but it would hold up the next run."""
         for one in self._pages("/dags/~/dagRuns", "dag_runs", state=["queued", "running"]):
-            self._call("PATCH", f"/dags/{one['dag_id']}/dagRuns/{one['dag_run_id']}", json={"state": "failed"})
+            self.fail(Run(one["dag_id"], one["dag_run_id"]))
 
     def command(self, *arguments: str) -> str:
         """Run a command of Airflow's command line and return what it prints.
@@ -297,6 +320,11 @@ class Stack:
                 ends = "\n".join(_end_of(component.log) for component in self.components)
                 raise StackError(f"Waited {timeout:.0f} s for {what}, in vain.\n{ends}")
             time.sleep(POLL_S)
+
+
+def _question_of(run: Run, instance: TaskInstance) -> str:
+    where = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances"
+    return f"{where}/{instance.task_id}/{instance.map_index}/hitlDetails"
 
 
 def state_folder() -> Path:

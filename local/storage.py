@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from local import seaweed
 
@@ -18,6 +18,7 @@ OWN = (
     "AWS_CONFIG_FILE",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_DEFAULT_PROFILE",
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
     "AWS_PROFILE",
@@ -40,13 +41,34 @@ def own(environment: Mapping[str, str]) -> list[str]:
 
 
 def is_on_this_machine(environment: Mapping[str, str]) -> bool:
-    """Whether the environment's S3 endpoint is a loopback address."""
-    url = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
+    """Whether the S3 endpoint that the environment names is a loopback address; False where it names none."""
+    url = _endpoint_of_connection(environment.get("AIRFLOW_CONN_AWS_DEFAULT", ""))
+    if not url and environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
+        url = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _endpoint_of_connection(said: str) -> str:
+    """Return the endpoint for S3 that a connection names, as JSON or as a URI; empty if it names none.
+
+    It wins over boto3's variables. One that cannot be read names an endpoint that is not of this machine.
+    """
+    try:
+        if said.lstrip().startswith("{"):
+            extra = json.loads(said).get("extra") or {}
+        else:
+            extra = dict(parse_qsl(urlsplit(said).query))
+            extra = extra.get("__extra__", extra)
+        extra = json.loads(extra) if isinstance(extra, str) else extra
+        service = extra.get("service_config", {})
+        service = json.loads(service) if isinstance(service, str) else service
+        return str(service.get("s3", {}).get("endpoint_url") or extra.get("endpoint_url") or "")
+    except (ValueError, AttributeError):
+        return "unreadable"
 
 
 def connection(server: seaweed.S3Server) -> dict[str, str]:

@@ -7,7 +7,7 @@ schema that editors use (kept beside the files as ``dataset.schema.json``).
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -377,6 +377,32 @@ def load(path: Path) -> Dataset:
 def find(folder: Path) -> list[Path]:
     """The dataset files of a folder, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.suffix in {".yaml", ".yml"})
+
+
+def shared_destination(places: Collection[str], others: Iterable[Dataset]) -> str | None:
+    """Why a dataset may not publish at `places`: one of them lies in another dataset's destination, or around it."""
+    for other in others:
+        for place in sorted(places):
+            if place.startswith(other.destination) or other.destination.startswith(place):
+                return (
+                    f"destination: {place} and {other.destination} of the dataset {other.name!r} lie in one another; "
+                    "give each dataset a destination of its own"
+                )
+    return None
+
+
+def stray_lists(folder: Path) -> Iterator[str]:
+    """Of each file that looks like a list of people to erase and that no dataset reads, what is wrong with it.
+
+    Its name is misspelt, has another suffix behind it, as some editors add one, or its dataset file is gone.
+    """
+    read = {f"{path.stem}.suppressed" for path in find(folder)}
+    for path in sorted(folder.iterdir()):
+        if re.search(r"sup+res+ed", path.name, re.IGNORECASE) and path.name not in read:
+            yield (
+                f"{path.name}: looks like a list of people to erase, and no dataset reads it: call it "
+                "<dataset>.suppressed, as its dataset file is called, or remove it"
+            )
 
 
 def json_schema() -> str:

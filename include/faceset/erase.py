@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 
 from include.faceset import (
     files,
+    met,
     receipt,
     release,
     removed,
@@ -63,17 +64,22 @@ class EraseError(RuntimeError):
 
 @dataclass(frozen=True)
 class Found:
-    """What a release says of the people to erase: rows, images that it kept, people, and SHA-256 in dispute."""
+    """What a release says of the people to erase: rows, images that it kept, people, and SHA-256 in dispute.
+
+    `names` are these people, and those whom only a file that was skipped for its name names.
+    """
 
     rows: int
     images: int
     people: int
     disputed: frozenset[bytes]
+    names: People
 
 
 def begin(mine: Attempt) -> None:
     """Erase, and keep in mind by which list: `finish` goes by the same one."""
     listed = suppressed.people(mine.run)
+    met.remember(mine.run, listed, within=mine.folder)
     erase(mine, listed)
     said = json.dumps(receipt.digest(mine.run, listed))
     files.write_text(mine.run.work / LIST_FILE, said, within=mine.folder)
@@ -162,6 +168,7 @@ def _copy_anew(run: Run, listed: People, copy: Path) -> Path | None:
     found = look(listed, copy / release.LEDGER_FILE)
     if not found.rows:
         return copy
+    met.remember(run, listed, found.names)
     building = copy.with_name("building")
     files.make_folder(building)
     anew = _make_anew(run, listed, copy, building, found)
@@ -204,23 +211,33 @@ def foresee(run: Run) -> dict[str, int]:
         counts["rows"] += found.rows
         if folder == last:
             counts |= {"people": found.people, "images": found.images, "disputed": len(found.disputed)}
-    counts["parts"] = sum(_rows(listed, path) > 0 for path in _manifests(run, parts_only=True))
+    counts["parts"] = sum(_rows(listed, path)[0] > 0 for path in _manifests(run, parts_only=True))
     return counts
+
+
+def named(run: Run) -> People:
+    """Whom of the people on the list a kept release or a known part names; nothing is changed."""
+    listed = suppressed.people(run)
+    in_releases = (look(listed, folder / release.LEDGER_FILE).names for folder in release.folders(run))
+    in_parts = (_rows(listed, path)[1] for path in _manifests(run, parts_only=True))
+    return frozenset[str]().union(*in_releases, *in_parts) if listed else listed
 
 
 def look(listed: People, ledger: Path) -> Found:
     """What a ledger says of people; one shard of it is in memory at a time."""
     rows = images = 0
+    identities: set[str] = set()
     names: set[str] = set()
     disputed: set[bytes] = set()
     for _, group in sharded.groups(ledger, _OF_PEOPLE):
         of_people = suppressed.split(listed, group)[0]
         rows += of_people.num_rows
         images += kept(of_people).num_rows
-        names.update(pc.unique(of_people["identity"].drop_null()).to_pylist())
+        identities.update(pc.unique(of_people["identity"].drop_null()).to_pylist())
+        names |= suppressed.named_by(listed, of_people)
         in_dispute = pc.equal(of_people["outcome"], Outcome.IDENTITY_CONFLICT.value)
         disputed.update(of_people.filter(in_dispute)["sha256"].drop_null().to_pylist())
-    return Found(rows, images, len(names), frozenset(disputed))
+    return Found(rows, images, len(identities), frozenset(disputed), frozenset(names))
 
 
 def _manifests(run: Run, *, parts_only: bool = False) -> list[Path]:
@@ -243,15 +260,21 @@ def _clear_work(mine: Attempt, listed: People) -> None:
             mine.discard(path)
 
 
-def _rows(listed: People, manifest: Path) -> int:
-    groups = sharded.groups(manifest, _NAMING)
-    return sum(suppressed.split(listed, rows)[0].num_rows for _, rows in groups)
+def _rows(listed: People, manifest: Path) -> tuple[int, People]:
+    """How many rows of a manifest name people, and whom."""
+    count, names = 0, set[str]()
+    for _, rows in sharded.groups(manifest, _NAMING):
+        of_people = suppressed.split(listed, rows)[0]
+        count += of_people.num_rows
+        names |= suppressed.named_by(listed, of_people)
+    return count, frozenset(names)
 
 
 def _erase_manifest(mine: Attempt, listed: People, path: Path) -> None:
-    found = _rows(listed, path)
+    found, names = _rows(listed, path)
     if not found:
         return
+    met.remember(mine.run, listed, names, within=mine.folder)
     receipt.note(mine, str(path.relative_to(mine.run.releases)), rows=found)
     _write_blanked(listed, path, path, SCANNED, within=mine.folder)
 
@@ -294,6 +317,7 @@ def _erase_release(mine: Attempt, listed: People, folder: Path) -> None:
     found = look(listed, folder / release.LEDGER_FILE)
     if not found.rows:
         return
+    met.remember(run, listed, found.names, within=mine.folder)
     in_place = folder == release.last(run)
     building = mine.new / folder.name
     building.mkdir(mode=files.FOLDER_MODE)

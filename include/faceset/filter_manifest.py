@@ -86,9 +86,11 @@ def _filter(mine: Attempt) -> Filtered:
     shards = [shard for shard, (counts, _) in enumerate(filtered) if counts.images]
     total = ShardCounts(*map(sum, zip(*(counts for counts, _ in filtered), strict=True)))
     if not shards and not run.params.dry_run:
+        listed = len(suppressed.people(run))
+        erased = f"; {listed:,} people are on the list of people to erase, and do not count here" if listed else ""
         msg = (
             f"none of {total.identities_out:,} identities has {run.params.min_images} images "
-            f"({total.images_out:,} images in all); check the exports, their declared layouts, and min_images"
+            f"({total.images_out:,} images in all); check the exports, their declared layouts, and min_images{erased}"
         )
         raise FilterError(msg)
     unchanged.write_disputes(mine, [sha256 for sha256, same in as_before.items() if same])

@@ -21,7 +21,7 @@ _CODES = {
 }
 _NOT_BY_4 = "([02468][1235679]|[13579][01345789])"
 _COMMON_YEAR = {"%Y": f"([0-9]{{2}}{_NOT_BY_4}|{_NOT_BY_4}00)", "%y": _NOT_BY_4}
-_NO_DAYS: tuple[Mapping[str, str], ...] = (
+_NO_DAYS: tuple[dict[str, str], ...] = (
     {"%m": "02", "%d": "3[01]"},
     {"%m": "(04|06|09|11)", "%d": "31"},
     {"%m": "02", "%d": "29", **_COMMON_YEAR},

@@ -8,7 +8,7 @@ Of a run without upload stays how many images the bucket may still hold, for who
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -80,10 +80,13 @@ def images_to_delete(run: Run) -> int:
     return left + images_erased(run)
 
 
-def write(run: Run, listed: People) -> list[Path]:
-    """Write the receipt of what was erased since the last one: Markdown and JSON. No file if nothing was."""
+def write(run: Run, listed: People, unmet: Sequence[str] = ()) -> list[Path]:
+    """Write the receipt of what was erased since the last one: Markdown and JSON. No file if nothing was.
+
+    `unmet` are the lines of the list that match nobody, in words that name none.
+    """
     facts = pending(run)
-    if not facts.get("erased"):
+    if not any(count for counts in facts.get("erased", {}).values() for count in counts.values()):
         return []
     begun = datetime.fromisoformat(facts["begun"])
     receipt = {
@@ -91,6 +94,7 @@ def write(run: Run, listed: People) -> list[Path]:
         "begun": facts["begun"],
         "people_listed": len(listed),
         "list_digest": digest(run, listed),
+        "lines_that_match_nobody": list(unmet),
         "erased": facts["erased"],
         "bucket_reached": not run.params.skip_upload,
         "not_reached": list(NOT_REACHED),
@@ -106,7 +110,9 @@ def told(run: Run, written: list[Path]) -> dict[str, Any] | None:
     """What the summary says of a receipt that `write` wrote, before it is closed; None if there is none."""
     if not written:
         return None
-    return {"receipt": str(written[0]), "images": images_erased(run)}
+    erased = pending(run)["erased"]
+    rewritten = {what.split()[1] for what in erased if what.startswith("release ")}
+    return {"receipt": str(written[0]), "images": images_erased(run), "releases": len(rewritten)}
 
 
 def close(run: Run) -> None:
@@ -128,6 +134,7 @@ def _markdown(receipt: Mapping[str, Any]) -> str:
         "",
         f"Begun {receipt['begun']}, by a list of {receipt['people_listed']:,} (digest {receipt['list_digest']}).",
         "This receipt names nobody.",
+        *(f"Lines that match nobody: {one}." for one in receipt["lines_that_match_nobody"]),
         "",
         "| of | erased |",
         "| --- | --- |",

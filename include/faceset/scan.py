@@ -12,11 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import names, objects, parts, sharded, suppressed, times, turns, walk
+from include.faceset import met, names, objects, parts, sharded, suppressed, times, turns, walk
 from include.faceset.attempt import Attempt, attempt
 from include.faceset.dataset import Export, FlatExport
 from include.faceset.ledger import SCANNED, Outcome
 from include.faceset.run import Run
+from include.faceset.suppressed import People
 from include.faceset.walk import Listed
 
 _OF_A_DISK = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN}
@@ -56,28 +57,35 @@ def scan(run: Run, export_name: str) -> Scanned:
 
 def _scan(mine: Attempt, export: Export) -> Scanned:
     run = mine.run
+    people, seen = suppressed.people(run), set[str]()
     if not export.dated:
-        images, rejected = _scan_folder(mine, export, None)
+        images, rejected = _scan_folder(mine, export, None, people, seen)
+        met.note_scan(mine, export.name, seen)
         return Scanned(export.name, images + rejected, images, rejected, parts=0, absent=[])
     with _explained(export.name, _where(run, export, "")):
         partitions = parts.to_scan(run, export)
     absent = sorted(set(run.partitions or ()) - set(partitions))
     images = rejected = 0
     for partition in partitions:
-        found = _scan_folder(mine, export, partition)
+        found = _scan_folder(mine, export, partition, people, seen)
         images, rejected = images + found[0], rejected + found[1]
+    met.note_scan(mine, export.name, seen)
     return Scanned(export.name, images + rejected, images, rejected, len(partitions), absent)
 
 
-def _scan_folder(mine: Attempt, export: Export, partition: str | None) -> tuple[int, int]:
-    """Write one manifest; the numbers of images and of rejected files."""
+def _scan_folder(
+    mine: Attempt, export: Export, partition: str | None, people: People, seen: set[str]
+) -> tuple[int, int]:
+    """Write one manifest, and add to `seen` whom of the people it has met; the numbers of images and of rejected files.
+
+    Of the people the manifest has blank rows.
+    """
     run = mine.run
     if partition is not None and not run.params.dry_run:  # every later run builds on the manifest of a part
         turns.set_out(run)
     below = "" if partition is None else f"{export.part(partition)}/"
     where = _where(run, export, below)
     note: dict[str, Any] = {"declared": parts.declared(export)}
-    people = suppressed.people(run)
     images = rejected = 0
     with (
         _explained(export.name, where),
@@ -91,7 +99,9 @@ def _scan_folder(mine: Attempt, export: Export, partition: str | None) -> tuple[
         ) as write,
     ):
         for listed in _listed(run, export, below):
-            rows = suppressed.blanked(people, manifest_rows(export, partition, listed))
+            rows = manifest_rows(export, partition, listed)
+            seen |= suppressed.named_by(people, rows)
+            rows = suppressed.blanked(people, rows)
             good = rows.filter(pc.is_null(rows["outcome"]))
             for shard, of_shard in sharded.split(good, run.params.shards):
                 write(shard, of_shard)

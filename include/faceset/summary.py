@@ -19,6 +19,7 @@ from include.faceset import (
     erase,
     files,
     filter_manifest,
+    met,
     parts,
     release,
     removed,
@@ -83,11 +84,20 @@ def summarise(
     """
     folder = run.release(sealed.release_id)
     with attempt(run, "summary") as mine:
-        facts = gather(run, sealed, took, sync) | {"erased": dict(erased) if erased else None}
+        facts = gather(run, sealed, took, sync) | {"erased": dict(erased) if erased else None, "unmet": met.unmet(run)}
         files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n", mine.folder)
         files.write_text(folder / release.SUMMARY_FILE, report(run, facts, sample_identity(run, folder)), mine.folder)
     log.info("%s", report(run, facts, sample=None))
+    _warn(facts)
     return facts
+
+
+def _warn(facts: Mapping[str, Any]) -> None:
+    """Log what a person is to look at though the run is green."""
+    for one in facts["unmet"]:
+        log.warning("people to erase: nobody is matched by %s", met.in_words(one))
+    if facts["training_lack"]:
+        log.warning("%s", facts["training_lack"])
 
 
 def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -127,6 +137,7 @@ def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] 
         "min_images": sealed.min_images,
         "config": config,
         "training": asdict(training.plan(settings, sealed.identities, sealed.images)),
+        "training_lack": training.lack(training.plan(settings, sealed.identities, sealed.images)),
         "training_on_one_gpu": asdict(training.plan(settings, sealed.identities, sealed.images, gpus=1)),
         "expected": run.dataset.expected.model_dump(mode="json") if run.dataset.expected else None,
         "sync": dict(sync) if sync is not None else None,
@@ -183,7 +194,13 @@ def report(run: Run, facts: dict[str, Any], sample: dict[str, Any] | None) -> st
     )
 
 
-def dry_run(run: Run, listing: pa.Table | None, took: list[Step], in_bucket: Mapping[str, int] | None = None) -> Path:
+def dry_run(
+    run: Run,
+    listing: pa.Table | None,
+    took: list[Step],
+    in_bucket: Mapping[str, int] | None = None,
+    named_in_bucket: Iterable[str] = (),
+) -> Path:
     """Write what a run would do into the run's work folder, and log it.
 
     Args:
@@ -191,6 +208,7 @@ def dry_run(run: Run, listing: pa.Table | None, took: list[Step], in_bucket: Map
         listing: columns key, size (bytes) and etag of the destination now; None if the run would skip the upload.
         took: the time of its steps so far.
         in_bucket: what would be erased of people in the bucket, in counts; None if the run would skip the upload.
+        named_in_bucket: of the people to erase those of whom the bucket holds anything.
 
     Returns:
         Path of the ``SUMMARY.md``.
@@ -201,6 +219,7 @@ def dry_run(run: Run, listing: pa.Table | None, took: list[Step], in_bucket: Map
     images = pa.concat_tables([state.images for state in states])
     identities = sum(len(state.identities) for state in states)
     values = _values(run, render_config.values(run, identities, images.num_rows))
+    planned = training.plan(run.dataset.training, identities, images.num_rows)
     before = release.baseline(run)
     facts = {
         "dry_run": True,
@@ -215,9 +234,11 @@ def dry_run(run: Run, listing: pa.Table | None, took: list[Step], in_bucket: Map
         "parts": _parts(run),
         "scan_rejected": {} if run.params.release else count_outcomes(parts.rejected(run)),
         "too_few_images": counts.images_out,
-        "training": asdict(training.plan(run.dataset.training, identities, images.num_rows)),
+        "training": asdict(planned),
+        "training_lack": training.lack(planned),
         "sync": None if listing is None else foresee_sync(images, listing),
         "erase": erase.foresee(run),
+        "unmet": met.unmet(run, [*erase.named(run), *named_in_bucket]),
         "erase_in_bucket": dict(in_bucket) if in_bucket is not None else None,
         "durations_s": {step.task: step.seconds for step in took},
         "steps": [asdict(step) for step in took],
@@ -227,6 +248,7 @@ def dry_run(run: Run, listing: pa.Table | None, took: list[Step], in_bucket: Map
     path = run.work / release.SUMMARY_FILE
     files.write_text(path, text)
     log.info("%s", text)
+    _warn(facts)
     return path
 
 
@@ -357,6 +379,7 @@ def _environment() -> Environment:
         "percent": lambda part, whole: f"{100 * part / whole:.1f} %" if whole else "-",
         "megabytes": lambda size: f"{size / 1e6:,.1f} MB",
         "code": code_span,
+        "lines": met.in_words,
         "quote": shlex.quote,
     }
     return environment

@@ -6,6 +6,7 @@ The list has one identity a line, as the merged dataset calls it (of an export w
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,21 +29,39 @@ class SuppressedError(ValueError):
     """A list that cannot be used; the message names file, line, rule and remedy."""
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of a list, by its number in the file, the first being 1; `name` is the identity that it says."""
+
+    number: int
+    name: str
+
+
 def people(run: Run) -> People:
-    """Everybody whom a run is to erase: of the list beside the dataset file, the one that it names, and the param's.
+    """Everybody whom a run is to erase, of all its lists.
 
     Raises:
         SuppressedError: a list is wrong, or one that is named is not there.
     """
+    return frozenset(line.name for path in lists(run) for line in read_lines(path))
+
+
+def lists(run: Run) -> list[Path]:
+    """The lists of a run: that beside the dataset file if it is there, the one that the file names, the param's."""
     named = {Path(path) for path in (run.dataset.suppressed, run.params.suppressed) if path}
     beside = run.dataset.suppressed_beside
     if beside is not None and beside.exists():
         named.add(beside)
-    return frozenset(name for path in named for name in read(path))
+    return sorted(named)
 
 
 def read(path: Path) -> People:
-    """The identities of one list.
+    """The identities of one list. Raises SuppressedError as `read_lines` does."""
+    return frozenset(line.name for line in read_lines(path))
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The lines of one list that name somebody.
 
     Raises:
         SuppressedError: the file cannot be read, or a line is no identity.
@@ -55,10 +74,10 @@ def read(path: Path) -> People:
     except UnicodeDecodeError as error:
         msg = f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8"
         raise SuppressedError(msg) from error
-    return frozenset(_identities(path, text))
+    return list(_lines(path, text))
 
 
-def _identities(path: Path, text: str) -> Iterator[str]:
+def _lines(path: Path, text: str) -> Iterator[Line]:
     for number, line in enumerate(text.split("\n"), start=1):
         name = line.strip()
         if not name or name.startswith("#"):
@@ -71,7 +90,7 @@ def _identities(path: Path, text: str) -> Iterator[str]:
                 "the output is called"
             )
             raise SuppressedError(msg)
-        yield name
+        yield Line(number, name)
 
 
 def of_identities(listed: People, identities: pa.ChunkedArray) -> pa.Array:
@@ -98,6 +117,19 @@ def split(listed: People, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     if rows["identity"].null_count:
         named = pc.or_(named, _in_path(listed, rows))
     return rows.filter(named), rows.filter(pc.invert(named))
+
+
+def named_by(listed: People, rows: pa.Table) -> People:
+    """Of those listed, whom rows name, as `split` understands it."""
+    of_people = split(listed, rows)[0]
+    if not of_people.num_rows:
+        return frozenset()
+    found = set(pc.unique(of_people["identity"].drop_null()).to_pylist())
+    without = of_people.filter(pc.is_null(of_people["identity"]))
+    for name in listed - found if without.num_rows else ():
+        if pc.any(_in_path(frozenset({name}), without)).as_py():
+            found.add(name)
+    return frozenset(found)
 
 
 def blank(rows: pa.Table) -> pa.Table:

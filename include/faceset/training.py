@@ -22,6 +22,18 @@ class TrainingPlan:
     warmup_steps: int
 
 
+def lack(planned: TrainingPlan) -> str | None:
+    """Why a training on these images would do nothing, and what to do; None if it has steps."""
+    if planned.steps_per_epoch:
+        return None
+    batch = planned.batch_size * planned.gpus
+    return (
+        f"{planned.num_image:,} images are fewer than a batch of {batch:,} ({planned.batch_size:,} on each of "
+        f"{planned.gpus:,} GPUs), so the trainer would make no step at all, and save a model that has learned nothing. "
+        "Lower batch_size or gpus (training, in the dataset file), or bring more images"
+    )
+
+
 def plan(training: Training, num_classes: int, num_image: int, gpus: int | None = None) -> TrainingPlan:
     """The steps for the dataset's number of GPUs, or for `gpus`."""
     gpus = gpus or training.gpus

@@ -10,6 +10,7 @@ import logging
 import random
 import re
 import time
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 from xml.etree import ElementTree as ET
 
@@ -64,7 +65,7 @@ def ask(what: str, call: Callable[[], T], *, within_s: float = WITHIN_S, credent
     ended later than ``within_s`` seconds after the first began; whatever else ``call`` raises goes through.
     """
     begun, renewed = time.monotonic(), False
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in count(1):
         try:
             return call()
         except Exception as error:
@@ -75,7 +76,7 @@ def ask(what: str, call: Callable[[], T], *, within_s: float = WITHIN_S, credent
                 renewed = True
             elif not may_help(error):
                 raise
-            if attempt == ATTEMPTS or time.monotonic() - begun > within_s:
+            elif attempt >= ATTEMPTS or time.monotonic() - begun > within_s:
                 raise NoAnswer(f"{what}: S3 gives no usable answer ({cause(error)}). Run again") from error
             log.debug("asked again: %s", cause(error))
         # At least as long as obstore may keep credentials that were renewed meanwhile.

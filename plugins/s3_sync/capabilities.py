@@ -154,7 +154,7 @@ class ProbeObject:
 
     def put(self, content: bytes, **condition: str) -> str | None:
         """Write it; return its ETag as the server wrote it."""
-        return self._written(self.probe.client.put_object, **body(content), **condition)
+        return self._written(self.probe.client.put_object, Body=content, **condition)
 
     def copy(self, other: ProbeObject, **condition: str) -> str | None:
         """Make it a copy of another; return its ETag."""
@@ -169,7 +169,7 @@ class ProbeObject:
 
         def put(**where: Any) -> dict[str, Any] | None:
             try:
-                answer: dict[str, Any] = client.put_object(**where, **body(content))
+                answer: dict[str, Any] = client.put_object(**where, Body=content)
             except ClientError as error:
                 # Each of them has a code of its own for it. Some say that the signature does not fit, which is as good.
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] // 100 == 4:
@@ -217,15 +217,6 @@ class ProbeObject:
                 raise
             return None
         return answer
-
-
-def body(content: bytes) -> dict[str, Any]:
-    """Return boto3's arguments of a PUT of ``content``, whose SHA-256 goes in a header and not behind the bytes.
-
-    Not every server takes a checksum that comes behind the bytes (a trailer), and one with an Object Lock takes no
-    PUT without any.
-    """
-    return {"Body": content, "ChecksumSHA256": base64.b64encode(hashlib.sha256(content).digest()).decode()}
 
 
 def is_refused(error: ClientError) -> bool:
@@ -297,7 +288,7 @@ def _damage(request: Any, **_: Any) -> None:
 def keeps_sums(probe: Probe) -> bool:
     """Find out whether a server gives back the SHA-256 that an upload carried."""
     with probe.objects("") as (one,):
-        return one.put(ONE) is not None and one.kept_sum() == body(ONE)["ChecksumSHA256"]
+        return one.put(ONE) is not None and one.kept_sum() == base64.b64encode(hashlib.sha256(ONE).digest()).decode()
 
 
 def listing_and_deletion(probe: Probe) -> tuple[Order, bool, Way]:

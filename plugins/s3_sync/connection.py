@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
+from base64 import b64encode
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 
-from s3_sync import store
 from s3_sync.credentials import S3Credentials, explained
+from s3_sync.errors import elsewhere
 from s3_sync.named import DEFAULT, check_connection
 from s3_sync.options import check_encryption
 from s3_sync.resolved import SIGNATURE, Resolved, resolve
-from s3_sync.store import CONNECT_TIMEOUT_S, MAX_ATTEMPTS, REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S, Patience
+from s3_sync.store import Patience, build
 from s3_sync.target import check_bucket
 
 if TYPE_CHECKING:
@@ -26,9 +28,14 @@ if TYPE_CHECKING:
     from boto3.session import Session
     from obstore.store import S3Store
 
-__all__ = ["REQUEST_TIMEOUT_S", "RETRY_TIMEOUT_S", "S3Connection", "connect"]
-
 log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 10
+REQUEST_TIMEOUT_S = 120
+MAX_ATTEMPTS = 10
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.2, 15.0
+# A request is signed once for all its tries, and S3 takes it for 15 minutes.
+RETRY_TIMEOUT_S = 180
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class S3Connection:
     credentials: S3Credentials = field(repr=False)
 
     def new_store(self, patience: Patience) -> S3Store:
-        return store.build(self.resolved, self.credentials, patience)
+        return build(self.resolved, self.credentials, patience)
 
     @property
     def bucket(self) -> str:
@@ -92,17 +99,20 @@ def connect(
     asked = hook.service_config
     request_payer = bool(asked.get("request_payer"))
     making = threading.Lock()
-    with explained(owner):
+    profile = hook.conn_config.profile_name
+    with explained(owner, profile):
         if (found := hook.session.get_credentials()) is None:
             raise NoCredentialsError
-        credentials = S3Credentials(found, owner, profile=hook.session.profile_name)
+        credentials = S3Credentials(found, owner, profile=profile or hook.session.profile_name)
         hook.session._session._credentials = credentials  # noqa: SLF001 as Airflow itself sets a role's
 
         def new_client(config: Any) -> Any:
             with making:  # a session makes one client at a time
                 client = hook.get_client_type(config=_botocore_config(hook.config).merge(config))
             credentials.watch(client)
+            client.meta.events.register("before-parameter-build.s3.PutObject", _checked)
             client.meta.events.register("before-call.s3", _stay_here)
+            client.meta.events.register("needs-retry.s3", _name_region)
             if request_payer:
                 client.meta.events.register("before-call.s3", _pay)
             return client
@@ -120,7 +130,10 @@ def connect(
         )
     if not resolved.checked:
         log.warning("the connection says verify=False: TLS certificates are not checked")
-    return S3Connection(resolved, store.build(resolved, credentials, Patience()), client, new_client, credentials)
+    patience = Patience(
+        CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, MAX_ATTEMPTS, RETRY_TIMEOUT_S, FIRST_BACKOFF_S, MAX_BACKOFF_S
+    )
+    return S3Connection(resolved, build(resolved, credentials, patience), client, new_client, credentials)
 
 
 class _Hook(S3Hook):
@@ -142,15 +155,30 @@ def _botocore_config(own: Any) -> Any:
         retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
         max_pool_connections=64,
         signature_version=SIGNATURE,
-        # Else a PUT over TLS has its checksum behind its body, which many servers do not understand.
+        # Over TLS it would go behind the body, which many servers do not understand: see _checked.
         request_checksum_calculation="when_required",
         s3={"addressing_style": "path"},
     ).merge(own)
 
 
+def _checked(params: dict[str, Any], **_: Any) -> None:
+    """Let a PUT carry the SHA-256 of its bytes in its head, as obstore's do: the server refuses damaged ones."""
+    if isinstance(body := params.get("Body"), bytes):
+        params.pop("ChecksumAlgorithm", None)
+        params.setdefault("ChecksumSHA256", b64encode(sha256(body).digest()).decode())
+
+
 def _stay_here(context: dict[str, Any], **_: Any) -> None:
     """Make botocore give S3's answer back that names another region, which obstore does too, and not go there."""
     context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _name_region(response: Any, request_dict: dict[str, Any], **_: Any) -> None:
+    """Add to S3's answer that a bucket is in another region which one that is, and what to do."""
+    error, metadata = (response[1].get(part, {}) for part in ("Error", "ResponseMetadata")) if response else ({}, {})
+    region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region") or error.get("Region")
+    if error and region and region != request_dict["context"].get("signing", {}).get("region"):
+        error["Message"] = f"{error.get('Message', '')} ({elsewhere(region)})"
 
 
 def _pay(params: dict[str, Any], **_: Any) -> None:

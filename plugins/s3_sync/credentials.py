@@ -47,6 +47,7 @@ REFUSED = {
 # What obstore says of a provider that raises.
 OF_THE_PROVIDER = "External AWS credential provider"
 RENEWED = "s3_sync.renewed"
+BAD_REQUEST = 400
 
 
 class S3Credentials:
@@ -102,15 +103,26 @@ class S3Credentials:
 
     def renew(self) -> None:
         """Get new ones in the place of those that S3 has just refused. Raises CredentialsNotReady."""
+        if not isinstance(self._found, RefreshableCredentials):
+            raise self.not_ready("are refused by S3, because their session has ended")
+        if not self._renew_refused():
+            raise self.not_ready("are refused by S3, and renewing them gives the same ones again")
+
+    def _renew_refused(self) -> bool:
+        """Renew what can be renewed; return whether they are others than before, or somebody has just done it."""
         with self._renewing:
             if time.monotonic() - self._renewed_at < AT_ONCE_S:
-                return
-            if not isinstance(self._found, RefreshableCredentials):
-                raise self.not_ready("are refused by S3, because their session has ended")
+                return True
             before = self._current()
+            # botocore would hand out again what it takes for good; S3 does not.
+            cache = getattr(getattr(self._found._refresh_using, "__self__", None), "_cache", None)  # noqa: SLF001
+            if isinstance(cache, dict):
+                cache.clear()
             self._renew("are refused by S3, and cannot be renewed")
             if before == self._current():
-                raise self.not_ready("are refused by S3, and renewing them gives the same ones again")
+                return False
+            self._renewed_at = time.monotonic()
+            return True
 
     def watch(self, client: Any) -> None:
         """Let a boto3 client send what S3 refused because of its token once more, with renewed credentials."""
@@ -118,7 +130,7 @@ class S3Credentials:
 
     def not_ready(self, what: str, error: BaseException | None = None) -> CredentialsNotReady:
         """Return the error that says ``what`` is wrong with them, why, and what to do."""
-        why = f" ({cause(error)})" if error else ""
+        why = f" ({_told(error)})" if error else ""
         return CredentialsNotReady(
             f"the credentials of {self._owner} {what}{why}: {remedy(self.method, error, self._profile)}"
         )
@@ -153,34 +165,42 @@ class S3Credentials:
             raise CredentialsNotReady(self._failure)
         found = self._found
         try:
-            with found._refresh_lock:  # noqa: SLF001 botocore has no public way to renew before it is time
-                found._protected_refresh(is_mandatory=True)  # noqa: SLF001
-        except Exception as error:
-            failure = self.not_ready(what, error)
-            self._failure, self._failed_at = str(failure), time.monotonic()
-            raise failure from error
-        self._good_for_s, self._renewed_at = self._left_s(), time.monotonic()
+            # botocore has no public way to renew before it is time, and logs the traceback of what fails, with what a
+            # service answered: that may hold half a session.
+            with found._refresh_lock:  # noqa: SLF001
+                found._set_from_data(found._refresh_using())  # noqa: SLF001
+                found._publish_refresh()  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001 whatever a service of sessions, or what asks it, fails with
+            raise self._failed(self.not_ready(what, error)) from None
+        if (left_s := self._left_s()) <= 0:
+            raise self._failed(self.not_ready("are renewed, but the new ones have ended already"))
+        self._good_for_s = left_s
+
+    def _failed(self, failure: CredentialsNotReady) -> CredentialsNotReady:
+        self._failure, self._failed_at = str(failure), time.monotonic()
+        return failure
 
     def _once_more(self, response: Any, request_dict: dict[str, Any], operation: Any, **_: Any) -> int | None:
         """Answer botocore's question whether to send a request again: 0 for "now"."""
         if response is None:
             return None
         said, metadata = response[1].get("Error", {}), response[1].get("ResponseMetadata", {})
-        told = said.get("Code") in REFUSED
-        # The answer to a HEAD has no body that would tell why.
-        maybe = operation.name.startswith("Head") and metadata.get("HTTPStatusCode") == 400 and self._ends()
-        if not (told or maybe):
-            return None
-        if request_dict["context"].get(RENEWED):
-            if told:
+        context = request_dict["context"]
+        if said.get("Code") in REFUSED:
+            if context.get(RENEWED):
                 raise self.not_ready(f"are refused by S3, renewed as they are: {said.get('Code')}")
+            self.renew()
+        # The answer to a HEAD has no body that would tell why.
+        elif not (
+            metadata.get("HTTPStatusCode") == BAD_REQUEST
+            and operation.name.startswith("Head")
+            and isinstance(self._found, RefreshableCredentials)
+            and not context.get(RENEWED)
+            and self._renew_refused()
+        ):
             return None
-        self.renew()
-        request_dict["context"][RENEWED] = True
+        context[RENEWED] = True
         return 0
-
-    def _ends(self) -> bool:
-        return isinstance(self._found, RefreshableCredentials)
 
 
 def is_refused(error: BaseException) -> bool:
@@ -194,14 +214,19 @@ def is_refused(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained(owner: str) -> Iterator[None]:
+def explained(owner: str, profile: str | None) -> Iterator[None]:
     """Say in words, while a session is made, why credentials cannot be had. Raises CredentialsNotReady."""
     try:
         yield
     except (BotoCoreError, ClientError, ValueError) as error:
         raise CredentialsNotReady(
-            f"{owner} gives no usable S3 client or credentials ({cause(error)}): {remedy('', error, None)}"
-        ) from error
+            f"{owner} gives no usable S3 client or credentials ({_told(error)}): {remedy('', error, profile)}"
+        ) from None
+
+
+def _told(error: BaseException) -> str:
+    """Return what ``error`` says, without the answer of a service of sessions that botocore quotes."""
+    return re.sub(r"(container metadata|EC2 Instance Metadata)\b.*", r"\1", cause(error))
 
 
 def remedy(method: str, error: BaseException | None, profile: str | None) -> str:
@@ -212,6 +237,7 @@ def remedy(method: str, error: BaseException | None, profile: str | None) -> str
         error: why they cannot be had.
         profile: the profile that the session uses.
     """
+    method = getattr(error, "kwargs", {}).get("provider", method)
     named = f" --profile {profile}" if profile and profile != "default" else ""
     if isinstance(error, SSOError | TokenRetrievalError) or method == "sso":
         return f"log in again where the workers run: aws sso login{named}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -17,10 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
-from s3_sync.capabilities import body
 from s3_sync.delete import BATCH, Way, remove
 from s3_sync.errors import NoAnswer, S3SyncError, cause
-from s3_sync.publish import POINTER, put_file
+from s3_sync.publish import POINTER, put_file, read_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -94,6 +92,11 @@ def folders(found: pa.Table, pattern: str) -> list[str]:
     return sorted(names.filter(pc.match_substring_regex(names, f"^({pattern})$")).to_pylist())
 
 
+def tops(found: pa.Table) -> list[str]:
+    """Return the top-level folders that versions and markers lie in."""
+    return sorted(set(pc.replace_substring_regex(found["key"], "(?s)/.*", "").to_pylist()))
+
+
 def counts(found: pa.Table) -> dict[str, int]:
     """Return the number of ``objects`` that are there, of their older ``versions``, and of delete ``markers``."""
     markers = pc.sum(found["marker"]).as_py() or 0
@@ -138,19 +141,13 @@ def _clear_null_marker(connection: S3Connection, target: S3Target, key: str) -> 
     left = list_versions(connection, target, key)
     if pc.any(pc.and_(pc.equal(left["key"], key), left["marker"])).as_py():
         where = {"Bucket": target.bucket, "Key": target.key(key)}
-        put = connection.client.put_object(**where, **body(b""), **connection.encryption)
+        put = connection.client.put_object(**where, Body=b"", **connection.encryption)
         connection.client.delete_object(**where, VersionId=put.get("VersionId", NULL))
 
 
 def check_pointer(connection: S3Connection, target: S3Target, name: str, wanted: str) -> None:
     """Check that ``latest.json`` under ``target`` says ``wanted`` under ``name``. Raises EraseFailed."""
-    try:
-        answer = connection.client.get_object(Bucket=target.bucket, Key=target.key(POINTER))
-        found = json.loads(answer["Body"].read()).get(name)
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-            raise
-        found = None
+    found = read_pointer(connection, target).get(name)
     if found != wanted:
         raise EraseFailed(
             f"{target.uri}{POINTER} names {found or 'nothing'} and no longer {wanted}: somebody else has changed the"

@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 EXAMPLES = 20
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html: what says that the bucket has another region.
+ELSEWHERE = {
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "PermanentRedirect",
+    "TemporaryRedirect",
+}
 
 
 class S3SyncError(RuntimeError):
@@ -119,11 +126,19 @@ def shortened(lines: Iterable[str], total: int) -> str:
     return "\n".join([*head, f"  … and {total - len(head)} more"] if total > len(head) else head)
 
 
+def elsewhere(region: str) -> str:
+    """Say that a bucket is in another ``region``, and what to do."""
+    return f"the bucket is in {region}: set region_name to that in the extra of the connection"
+
+
 def cause(error: BaseException) -> str:
     """Return what ``error`` says in one line: for an S3 error the server's code and message."""
     text = str(error)
-    code, message = (re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL) for tag in ("Code", "Message"))
+    code, message, region = (
+        re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL) for tag in ("Code", "Message", "Region")
+    )
     if code:
-        return f"{code[1]}: {message[1]}" if message else code[1]
+        said = f"{code[1]}: {message[1]}" if message else code[1]
+        return f"{said} ({elsewhere(region[1])})" if region and code[1] in ELSEWHERE else said
     # obstore repeats the whole chain of errors, over many lines, after this mark.
     return " ".join(text.partition("Debug source:")[0].split()) or type(error).__name__

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from s3_sync import capabilities
 from s3_sync.asking import ATTEMPTS, ask
 from s3_sync.capabilities import Probe, Writes, conditional_writes, sweep, written
 from s3_sync.clock import aware, time_at
@@ -210,7 +209,7 @@ class _Lease:
         """Write the claim over the lease of that ETag, or where there is none; False if it is another by now."""
         begun = time.monotonic()
         said = json.dumps({**asdict(claim), "written": time.time()}).encode()
-        arguments = {**self.where, **capabilities.body(said), **self.encryption, **self._condition(over)}
+        arguments = {**self.where, "Body": said, **self.encryption, **self._condition(over)}
         try:
             etag = ask(f"the lease of {self.uri}", lambda: self.client.put_object(**arguments)["ETag"])
         except ClientError as error:

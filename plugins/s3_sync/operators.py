@@ -36,8 +36,9 @@ class S3SyncOperator(BaseOperator):
     - *Again is safe.* A task that was killed or failed is simply run again; with ``record`` it goes on where it
       was. A sync with nothing to do only lists.
     - *Bounded.* At most ``max_concurrency`` requests at a time; memory does not grow with the files' sizes. Throttling,
-      5xx, timeouts and connection resets are retried with exponential back-off and jitter. Refused credentials or a
-      missing bucket end the task at once. The bucket is never created.
+      5xx, timeouts and connection resets are retried with exponential back-off and jitter. Sessions are renewed before
+      they end, and once where S3 calls them ended. Refused credentials, a session that cannot be renewed or a missing
+      bucket end the task at once. The bucket is never created.
 
     The task fails with a list of the keys that failed; all others are done by then. Progress is logged every five
     seconds. Returned (XCom) is a small dict: ``listed``, ``uploaded``, ``restored``, ``copied``, ``skipped``,
@@ -85,12 +86,14 @@ class S3SyncOperator(BaseOperator):
         ``s3_sync.verify`` proved of an earlier state. If the bucket has versioning, what S3 still holds of them is
         copied inside S3 instead of uploaded; needs ``s3:GetBucketVersioning``, ``s3:ListBucketVersions`` and
         ``s3:GetObjectVersion``. (templated)
-    :param aws_conn_id: The Airflow connection used for AWS credentials. If this is ``None`` or empty, or if there is
-        no such connection, the default boto3 behaviour is used. An endpoint without TLS is refused unless it is on
-        this machine or the connection's extra has ``{"service_config": {"s3": {"allow_http": true}}}``. (templated)
+    :param aws_conn_id: The Airflow connection used for AWS credentials. If this is ``None`` or empty, or there is no
+        ``aws_default``, the default boto3 behaviour is used; any other that there is not is refused. Uploads go by what
+        boto3 makes of the connection, and by nothing else in the environment. An endpoint without TLS is refused unless
+        it is on this machine or the connection's extra has ``{"service_config": {"s3": {"allow_http": true}}}``;
+        ``{"service_config": {"s3": {"request_payer": true}}}`` pays for requests. (templated)
     :param region_name: AWS region. If not specified, the connection's, then boto3's default. (templated)
     :param verify: Whether or not to verify TLS certificates, or the path of a CA bundle. If not specified, the
-        connection's, then ``AWS_CA_BUNDLE``, then the system's certificates. (templated)
+        connection's, then ``AWS_CA_BUNDLE``, then boto3's own certificates. (templated)
     :param marker: ``s3://bucket/key`` of an object that says the destination is complete, such as a ``latest.json``
         beside it. It is deleted before the first change and never written here: whoever proves the destination
         afterwards writes it again. A sync with nothing to change leaves it. (templated)
@@ -106,8 +109,8 @@ class S3SyncOperator(BaseOperator):
         that somebody has approved (see ``s3_sync.approval``). (templated)
     :param max_concurrency: How many objects are uploaded at the same time.
     :param dry_run: Only plan: nothing is written to S3 or to ``record``. (templated)
-    :param encryption: ``AES256``, ``aws:kms``, or None for the bucket's default. (templated)
-    :param kms_key_id: The KMS key, for ``aws:kms``. (templated)
+    :param encryption: ``AES256``, ``aws:kms``, ``aws:kms:dsse``, or None for the bucket's default. (templated)
+    :param kms_key_id: The KMS key, for the last two. (templated)
     :param storage_class: For example ``STANDARD_IA``; None for the bucket's default. (templated)
     :param tags: Tags of every uploaded object. (templated)
     :param content_types: Content types by file name suffix, such as ``{".webp": "image/webp"}``, that win over

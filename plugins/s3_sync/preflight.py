@@ -40,6 +40,7 @@ READ_TIMEOUT_S = 3
 LAST_REQUEST_S = 10 - CONNECT_TIMEOUT_S - READ_TIMEOUT_S
 SIBLING = ".releases"
 PROBE = b"probe"
+HASTY = Patience(CONNECT_TIMEOUT_S, READ_TIMEOUT_S, 0, LAST_REQUEST_S, 0.1, 1.0)
 QUESTIONS_AT_ONCE = 8
 _NO_ENCRYPTION = "leave it to the bucket's default, or use an endpoint that has it (on some only with TLS)"
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, RequestTimeTooSkewed
@@ -56,7 +57,8 @@ REMEDIES = {
     "InvalidToken": "the session token is wrong: get new credentials",
     "PermanentRedirect": "the bucket is in another region: set region_name in the connection's extra",
     "AuthorizationHeaderMalformed": "the bucket is in another region: set region_name in the connection's extra",
-    "NoSuchBucket": "the bucket does not exist, and is never created here: create it, or correct the destination",
+    "NoSuchBucket": "the bucket does not exist, and is never created here: create it (aws s3 mb s3://…) and block"
+    " public access to it, or correct the destination",
 }
 
 
@@ -137,21 +139,22 @@ class _Check:
 
     def _put(self, one: ProbeObject) -> None:
         """Write an object as an upload would be, or find out what stands against it."""
-        put, plain = self.client.put_object, {"Key": one.key, **capabilities.body(PROBE)}
+        put, plain = self.client.put_object, {"Key": one.key, "Body": PROBE}
         wanted: dict[str, Any] = {**plain, **self.connection.encryption}
         asked = self.connection.encryption.get("ServerSideEncryption", "")
         one.written = True
         try:
             done = self._ask(put, **wanted)
-        except ClientError as error:
-            if self.connection.encryption and self._is_taken(put, **plain):
-                raise self._not_ready(f"does not encrypt with {asked} as asked", _NO_ENCRYPTION, error) from error
-            if self._is_taken(put, **wanted, IfNoneMatch="*"):
+        except (ClientError, DestinationNotReady) as error:
+            refusal = _refusal(error)
+            if asked and refusal and self._is_taken(put, **plain, late=True):
+                raise self._not_ready(f"does not encrypt with {asked} as asked", _NO_ENCRYPTION, refusal) from error
+            if error is refusal and self._is_taken(put, **wanted, IfNoneMatch="*"):
                 remedy = (
                     "its policy asks for a condition on every write (s3:if-none-match), but a sync replaces objects:"
                     f" exempt these credentials from that on {self.target.uri}* and {self.beside.uri}*"
                 )
-                raise self._not_ready("takes no plain uploads", remedy, error) from error
+                raise self._not_ready("takes no plain uploads", remedy, refusal) from error
             raise
         one.versioned = "VersionId" in done
         if asked and done.get("ServerSideEncryption") != asked:
@@ -178,7 +181,7 @@ class _Check:
             place = pool.submit(
                 check_one_place,
                 self.asking,
-                self.connection.new_store(Patience(CONNECT_TIMEOUT_S, READ_TIMEOUT_S, retries=0)),
+                self.connection.new_store(HASTY),
             )
             place.result()
             order, whole, way = listed.result()
@@ -261,6 +264,12 @@ class _Check:
         if isinstance(error, ClientError):
             remedy = REMEDIES.get(error.response["Error"].get("Code", ""), remedy)
         return DestinationNotReady(f"bucket {self.target.bucket} {what}{why}: {remedy}")
+
+
+def _refusal(error: Exception) -> ClientError | None:
+    """Return what the server said: at once, or each time that it was asked again."""
+    said = error.__cause__.__cause__ if error.__cause__ else error
+    return said if isinstance(said, ClientError) else None
 
 
 def _region_remedy(region: str | None) -> str:

@@ -51,6 +51,13 @@ def publish(
     put_bytes(connection, releases, json.dumps(pointer, indent=2).encode(), POINTER, checked=checked)
 
 
+def read_pointer(connection: S3Connection, releases: S3Target) -> dict[str, Any]:
+    """Return what ``latest.json`` under ``releases`` holds; nothing where there is none. Raises as `get_bytes` does."""
+    content = get_bytes(connection, releases, POINTER)
+    found: dict[str, Any] = json.loads(content) if content is not None else {}
+    return found
+
+
 def put_file(connection: S3Connection, target: S3Target, path: Path, key: str, *, checked: bool = False) -> str | None:
     """Upload the file at ``path`` as ``key`` under ``target``; return its ETag.
 

@@ -85,9 +85,9 @@ def resolve(
     _refuse_what_one_cannot(config)
     url, region = _url_and_region(client, bucket)
     endpoint, virtual = _endpoint(url, bucket)
-    _refuse_plain_http(endpoint, allowed=allow_http)
     proxies = config.proxies if config.proxies is not None else get_environ_proxies(client.meta.endpoint_url)
     proxy = ProxyConfiguration(proxies).proxy_url_for(endpoint)
+    _refuse_plain_http(endpoint, proxy, allowed=allow_http)
     bundle = _bundle(session, verify)
     speaks_tls = any(urlsplit(url).scheme == "https" for url in (endpoint, proxy or ""))
     more = (config.proxies_config or {}).get("proxy_ca_bundle")
@@ -173,13 +173,15 @@ def _refuse_what_one_cannot(config: Any) -> None:
         )
 
 
-def _refuse_plain_http(endpoint: str, *, allowed: bool) -> None:
-    url = urlsplit(endpoint)
-    if url.scheme == "https" or allowed or _is_loopback(url.hostname or ""):
+def _refuse_plain_http(endpoint: str, proxy: str | None, *, allowed: bool) -> None:
+    """Refuse an endpoint without TLS, unless it and the proxy before it, if there is one, are on this machine."""
+    hosts = [urlsplit(url).hostname or "" for url in (endpoint, proxy) if url]
+    if urlsplit(endpoint).scheme == "https" or allowed or all(map(_is_loopback, hosts)):
         return
+    through = f" (reached through the proxy {hosts[1]})" if proxy else ""
     raise DestinationNotReady(
-        f"the endpoint {endpoint} has no TLS, and objects would cross the network in the clear. Use https://, or,"
-        ' for a network that nobody else is on, add {"service_config": {"s3": {"allow_http": true}}} to the extra'
+        f"the endpoint {endpoint}{through} has no TLS, and objects would cross the network in the clear. Use https://,"
+        ' or, for a network that nobody else is on, add {"service_config": {"s3": {"allow_http": true}}} to the extra'
         " of the connection"
     )
 

@@ -154,13 +154,24 @@ class S3Source:
                         f"{self.uri} and {ours.uri}, which is written to, lie in one another: choose others"
                     )
         if (key := self._first("")) is not None:
-            with self._explained("read", "s3:GetObject", key):
-                where = {"Bucket": self.target.bucket, "Key": self.target.key(key)}
-                ask(self.uri, lambda: self.connection.client.head_object(**where))
+            self._check_one_place(self.target.key(key))
+
+    def _check_one_place(self, full: str) -> None:
+        """Check that both clients see the same object: one of them lists, the other one reads."""
+        on = self.connection
+        with self._explained("read", "s3:GetObject"):
+            one = ask(self.uri, lambda: on.client.head_object(Bucket=on.bucket, Key=full))
+            other = ask(self.uri, lambda: obstore.head(on.store, full), credentials=on.credentials)
+        if bare(one["ETag"]) != bare(other["e_tag"] or ""):
+            raise SourceNotReady(
+                f"{self.uri}: an object has one ETag for one of the two clients that read it and another one for the"
+                f" other at {on.endpoint}. Look for a proxy, a cache or a redirect before the endpoint, and that nobody"
+                " writes there now"
+            )
 
     def _read(self, full: str, etag: str, part: tuple[int, int] | None = None) -> bytes | None:
-        credentials = self.connection.credentials
-        return ask(self.uri, lambda: read_object(self.connection, full, etag, part), credentials=credentials)
+        on = self.connection
+        return ask(self.uri, lambda: read_object(on, full, etag, part), credentials=on.credentials)
 
     def _may_be_damaged(self, content: bytes | None, etag: str) -> bool:
         if self.connection.endpoint.startswith("https://") or not re.fullmatch(MD5_ETAG, etag):
@@ -192,11 +203,20 @@ class S3Source:
         try:
             yield
         except (BaseError, BotoCoreError, ClientError, ET.ParseError, OSError, NoAnswer, Unordered) as error:
+            remedy = self._remedy(error, permission)
             raise SourceNotReady(
-                f"{self.uri}{key} cannot be {verb} ({cause(error)}): check the bucket, the endpoint"
-                f" {self.connection.endpoint} and that connection {self.aws_conn_id!r} may read it ({permission});"
-                " then clear this task"
+                f"{self.uri}{key} cannot be {verb} ({cause(error)}): {remedy}; then clear this task"
             ) from error
+
+    def _remedy(self, error: Exception, permission: str) -> str:
+        where = f"check the bucket, the endpoint {self.connection.endpoint} and that connection {self.aws_conn_id!r}"
+        denied = isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+        if denied and not self.connection.resolved.request_payer:
+            return (
+                f"{where} may read it ({permission}); if whoever asks pays for this bucket, and that is meant, add"
+                ' {"service_config": {"s3": {"request_payer": true}}} to its extra'
+            )
+        return f"{where} may read it ({permission})"
 
 
 class _Parts(io.RawIOBase):
@@ -231,6 +251,11 @@ class _Parts(io.RawIOBase):
         return len(content)
 
 
+def bare(etag: str) -> str:
+    """Return an ETag without its quotes, and without the mark of a weak one."""
+    return etag.removeprefix("W/").strip('"')
+
+
 def read_object(
     connection: S3Connection, key: str, etag: str | None, part: tuple[int, int] | None = None
 ) -> bytes | None:
@@ -243,7 +268,7 @@ def read_object(
         options["range"] = part
     try:
         answer = obstore.get(connection.store, key, options=options)
-        if etag and (answer.meta["e_tag"] or "").removeprefix("W/").strip('"') != etag:
+        if etag and bare(answer.meta["e_tag"] or "") != etag:
             return None
         content = bytes(answer.bytes())
     except (PreconditionError, FileNotFoundError):

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from obstore.store import S3Store
 
@@ -24,28 +25,27 @@ if TYPE_CHECKING:
     from s3_sync.credentials import S3Credentials
     from s3_sync.resolved import Resolved
 
-CONNECT_TIMEOUT_S = 10
-REQUEST_TIMEOUT_S = 120
-MAX_ATTEMPTS = 10
-FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.2, 15.0
-# A request is signed once for all its attempts, and S3 takes what was signed within 15 minutes.
-RETRY_TIMEOUT_S = 180
-
 # No value of these says "none".
 ENCRYPTION_VARIABLES = ("AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_")
-NOWHERE = "http://127.0.0.1:9"
-EVERYWHERE = "*,0.0.0.0/0,::/0"
+# Nobody can listen there.
+NOWHERE = "http://127.0.0.1:0"
 
 _alone = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a client waits for a connection and for an answer, in seconds, and how often it asks again."""
+    """How long a client waits for a connection, for an answer and between tries (seconds), and how often it tries.
 
-    connect_s: float = field(default_factory=lambda: CONNECT_TIMEOUT_S)
-    answer_s: float = field(default_factory=lambda: REQUEST_TIMEOUT_S)
-    retries: int = MAX_ATTEMPTS
+    ``retry_s`` is when the last try of a request begins.
+    """
+
+    connect_s: float
+    request_s: float
+    attempts: int
+    retry_s: float
+    first_backoff_s: float
+    max_backoff_s: float
 
 
 def build(resolved: Resolved, credentials: S3Credentials, patience: Patience) -> S3Store:
@@ -94,14 +94,15 @@ def _client_options(resolved: Resolved, patience: Patience) -> ClientConfig:
         "allow_http": resolved.endpoint.startswith("http://"),
         "allow_invalid_certificates": not resolved.checked,
         "connect_timeout": timedelta(seconds=patience.connect_s),
-        "timeout": timedelta(seconds=patience.answer_s),
+        "timeout": timedelta(seconds=patience.request_s),
     }
     if resolved.proxy:
         options["proxy_url"] = resolved.proxy
     else:
-        # To name a proxy, and then to leave it out everywhere, is the only way to say "none".
-        options |= {"proxy_url": NOWHERE, "proxy_excludes": EVERYWHERE}
-    # Else those of the system are trusted too, as the environment finds them. (obstore does not list this option.)
+        # The only way to say "none", and to go nowhere else when a server answers with a redirection, which obstore
+        # would follow (boto3 does not).
+        options |= {"proxy_url": NOWHERE, "proxy_excludes": urlsplit(resolved.endpoint).hostname or ""}
+    # Else those of the system are trusted too, as the environment finds them. (Its types do not know the option.)
     options["disable_system_certificates"] = True  # type: ignore[typeddict-unknown-key]
     if resolved.certificates:
         options["root_certificate"] = resolved.certificates
@@ -110,11 +111,11 @@ def _client_options(resolved: Resolved, patience: Patience) -> ClientConfig:
 
 def _retry_config(patience: Patience) -> RetryConfig:
     return {
-        "max_retries": patience.retries,
-        "retry_timeout": timedelta(seconds=RETRY_TIMEOUT_S),
+        "max_retries": patience.attempts,
+        "retry_timeout": timedelta(seconds=patience.retry_s),
         "backoff": {
-            "init_backoff": timedelta(seconds=FIRST_BACKOFF_S),
-            "max_backoff": timedelta(seconds=MAX_BACKOFF_S),
+            "init_backoff": timedelta(seconds=patience.first_backoff_s),
+            "max_backoff": timedelta(seconds=patience.max_backoff_s),
             "base": 2,
         },
     }

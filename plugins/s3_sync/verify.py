@@ -50,8 +50,8 @@ def verify(
     """List ``target`` afresh and compare every key, size and checksum with ``expected`` (key, size, sha256).
 
     An object is proven by ``record`` (key, sha256, etag: what its PUT returned) when its ETag is still the
-    recorded one; otherwise by the SHA-256 that S3 keeps of it, where S3 checks that itself, or by reading and hashing it. The listing is
-    another client's than the one that uploaded.
+    recorded one; otherwise by the SHA-256 that S3 keeps of it, where S3 checks that itself, or by downloading and
+    hashing it. The listing is another client's than the one that uploaded.
 
     Raises VerifyFailed on any difference that is still there when everything is listed and compared again.
     """
@@ -106,7 +106,8 @@ def _compare(
 def _has(connection: S3Connection, target: S3Target, key: str, sha256: bytes, *, checked: bool) -> bool:
     """Whether an object has this SHA-256, by what a server keeps that has ``checked`` it, or else by reading it.
 
-    A kept one that is another proves nothing: after an upload in parts it is, on many servers, a sum of sums.
+    A kept one that is another proves nothing: after an upload in parts it is, on many servers, a sum of sums. What
+    has gone meanwhile, or has been archived, has none.
     """
     where = {"Bucket": target.bucket, "Key": target.key(key)}
     try:

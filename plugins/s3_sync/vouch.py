@@ -33,8 +33,8 @@ def is_checked(connection: S3Connection, beside: S3Target) -> bool:
 def vouch(connection: S3Connection, key: str, etag: str | None, sha256: bytes, content: bytes | None = None) -> str:
     """Check that the object ``key`` (of the bucket), whose upload returned ``etag``, has this SHA-256; return its ETag.
 
-    An ETag that is the MD5 of the ``content`` that was sent says so already; otherwise the object is read back. (Ceph RGW
-    16 returns no ETag for an upload in parts.) Raises Damaged.
+    An ETag that is the MD5 of the ``content`` that was sent says so already; otherwise the object is read back. (Ceph
+    RGW 16 returns no ETag for an upload in parts.) Raises Damaged.
     """
     if content is not None and etag and _is_md5_of(content, etag):
         return etag
@@ -44,8 +44,7 @@ def vouch(connection: S3Connection, key: str, etag: str | None, sha256: bytes, c
         found.update(block)
     if found.digest() != sha256:
         raise Damaged("what lies there is not what was sent")
-    etag = answer["ETag"]
-    return etag
+    return str(answer["ETag"])
 
 
 def _is_md5_of(content: bytes, etag: str) -> bool:

@@ -74,6 +74,7 @@ def test_a_second_dataset_file_is_a_second_dag(project: Path) -> None:
 
 def test_a_file_with_a_mistake_is_an_import_error_and_the_other_dags_stay(project: Path) -> None:
     (project / "include/datasets/wrong.yaml").write_text("min_images: many\n")
+    (project / "include/datasets/reidnet_v3.supressed").write_text("ann\n")
     printed = load(
         project,
         """
@@ -84,6 +85,7 @@ print(list(bag.import_errors.values())[0])
     assert "['reidnet_v3'] ['dataset_errors.py']" in printed
     assert "wrong.yaml: min_images: " in printed
     assert "wrong.yaml: destination: Field required; add it" in printed
+    assert "reidnet_v3.supressed: looks like a list of people to erase" in printed
 
 
 def test_parsing_imports_nothing_heavy() -> None:

@@ -10,7 +10,7 @@ from local import storage
 from tests.servers import matrix, places
 from tests.servers.expected import EXPECTED
 from tests.servers.places import Place
-from tests.servers.release import FILES, Release
+from tests.servers.release import FILES, MANY, Release
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +55,17 @@ def at(_running: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
 def release(at: Place, tmp_path: Path) -> Release:
     """A few files, to go to a fresh prefix."""
     return Release.of(at, tmp_path, FILES)
+
+
+@pytest.fixture(scope="session")
+def many(_running: Place, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """2,500 files at their destination, with names in every script; tests compare with what the folder holds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in storage.connection(_running.server).items():
+            patch.setenv(name, value)
+        release = Release.of(_running, tmp_path_factory.mktemp("many"), MANY)
+        release.sync()
+    return release
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3_sync.errors import S3SyncError
-from tests.servers.expected import EXPECTED
+from tests.servers.expected import EXPECTED, WORKS
 from tests.servers.places import SERVERS
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from tests.servers.places import Place
 
-WORKS = "works"
+# What no two runs have in common: ports, and the names that are drawn for a test.
+DRAWN = re.compile(r"(?<=127\.0\.0\.1:)\d+|\b[0-9a-f]{32}\b")
 _said: dict[str, dict[str, str]] = {}
 
 
@@ -43,12 +44,24 @@ def promise(test: Callable[..., str | None]) -> Callable[..., None]:
 
 
 def write() -> None:
-    """Write what was said as a table of Markdown, if SERVERS_MATRIX says where."""
+    """Write what was said as Markdown, if SERVERS_MATRIX says where: a table, and below it the words of refusals."""
     if not (path := os.environ.get("SERVERS_MATRIX")) or not _said:
         return
     columns = [name for name in SERVERS if any(name in said for said in _said.values())]
-    lines = [f"| | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
-    for words, said in _said.items():
-        cells = [said.get(name, "").replace("|", "\\|") for name in columns]
-        lines.append(f"| {words} | {' | '.join(cells)} |")
-    Path(path).write_text("\n".join(lines) + "\n")
+    notes: list[str] = []
+
+    def cell(said: str) -> str:
+        short, _, rest = said.partition(": ")
+        if not rest:
+            return short
+        if (note := f"{short}: {DRAWN.sub('…', rest)}") not in notes:
+            notes.append(note)
+        return f"{short} ({notes.index(note) + 1})"
+
+    lines = ["| | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
+    lines += [
+        f"| {words} | " + " | ".join(cell(said[name]) if name in said else "" for name in columns) + " |"
+        for words, said in _said.items()
+    ]
+    told = [f"{number}. {note}" for number, note in enumerate(notes, 1)]
+    Path(path).write_text("\n".join([*lines, "", *told]) + "\n")

@@ -28,7 +28,7 @@ LOCALSTACK = {
     "EAGER_SERVICE_LOADING": "1",
     "GATEWAY_SERVER": "hypercorn",  # the default listens on all addresses, whatever GATEWAY_LISTEN says
     "PYTHONSAFEPATH": "1",
-    "SERVICES": "kms,s3",
+    "SERVICES": "s3",
     "SKIP_SSL_CERT_DOWNLOAD": "1",
 }
 
@@ -63,7 +63,7 @@ def moto(folder: Path) -> Iterator[S3Server]:
 
 @contextmanager
 def localstack(folder: Path) -> Iterator[S3Server]:
-    """Run LocalStack with S3 and the keys to encrypt with; it keeps nothing."""
+    """Run LocalStack with S3 alone; it keeps nothing."""
     (port,) = seaweed._free_ports(1)
     own = {"GATEWAY_LISTEN": f"{HOST}:{port}", "HOME": str(folder), "TMPDIR": str(folder)}
     command = [installed("localstack") / "python", "-m", "localstack.runtime.main"]

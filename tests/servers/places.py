@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -97,6 +98,7 @@ DISGUISED: dict[str, type[disguises.Disguise]] = {
     "checksum on every PUT": disguises.Locked,
     "SSE-KMS by default": disguises.WithKms,
     "another region": disguises.Elsewhere,
+    "requester pays": disguises.RequesterPays,
 }
 SERVERS = (*REAL, *DISGUISED)
 
@@ -115,7 +117,11 @@ def started(name: str, folder: Path) -> Iterator[Place]:
         admin = client(server, server.admin)
         for bucket in BUCKETS:
             make_bucket(admin, bucket)
-        yield Place(name, server, admin, asks_who=name not in {"LocalStack", "moto"})
+        try:
+            yield Place(name, server, admin, asks_who=name not in {"LocalStack", "moto"})
+        finally:
+            admin.close()
+            gc.collect()  # a server that is to end waits for the connections of clients that are still there
 
 
 def make_bucket(admin: Any, bucket: str) -> None:

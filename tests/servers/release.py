@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3_sync import objects, record
@@ -15,6 +14,7 @@ from tests.servers.places import PLAIN, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from s3_sync.connection import S3Connection
     from s3_sync.target import S3Target
@@ -23,6 +23,8 @@ FILES = {
     **{f"{name}/{number}.jpg": f"{name} {number}".encode() for name in ("anna", "ben") for number in range(5)},
     "c leo/it's #1 é.png": b"with a name",
 }
+PERSONS = [f"person {number}" if number % 5 else f"Žofie 日本 {number}" for number in range(50)]
+MANY = {f"{person}/{number}.jpg": f"{person} {number}".encode() for person in PERSONS for number in range(50)}
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Release:
         for key, content in files.items():
             (self.source / key).parent.mkdir(parents=True, exist_ok=True)
             (self.source / key).write_bytes(content)
+
+    @property
+    def keys(self) -> set[str]:
+        """The keys of the files in the folder."""
+        return {str(path.relative_to(self.source)) for path in self.source.rglob("*") if path.is_file()}
 
     def rewrite(self, key: str, content: bytes) -> None:
         """Give a file other bytes, so that size and time of modification stay."""

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from include.faceset import release as releases
+from local import storage
 from s3_sync import lease, source
 from s3_sync.errors import UploadFailed
 from s3_sync.publish import POINTER, publish
@@ -15,7 +16,7 @@ from s3_sync.target import S3Target
 from tests.servers.matrix import promise
 from tests.servers.places import Place
 from tests.servers.release import Release
-from tests.servers.test_sync import MANY, NAMES
+from tests.servers.test_sync import NAMES
 from tests.unit.faceset.pipeline import FLAT, TREE, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.s3_sync.test_exports import deliver, in_s3, prove, run_of, told, without_output
 
@@ -74,11 +75,22 @@ def test_listing_of_an_export(at: Place) -> None:
 
 
 @promise
-def test_pages_of_an_export(at: Place, tmp_path: Path) -> None:
+def test_requester_pays(at: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export whose requester pays is listed and read by a connection that says so"""
+    said = json.loads(storage.connection(at.server)["AIRFLOW_CONN_AWS_DEFAULT"])
+    said["extra"]["service_config"] = {"s3": {"request_payer": True}}
+    monkeypatch.setenv("AIRFLOW_CONN_PAYING", json.dumps(said))
+    target = at.target()
+    at.admin.put_object(Bucket=target.bucket, Key=target.key("anna/1.jpg"), Body=b"x")
+    export = S3Source(target.uri, "paying")
+    (page,) = export.listing("")
+    assert export.read("anna/1.jpg", page["etag"][0].as_py()) == b"x"
+
+
+@promise
+def test_pages_of_an_export(at: Place, many: Release) -> None:
     """2,500 keys of an export, in every script, are listed whole"""
-    release = Release.of(at, tmp_path, MANY)
-    release.sync()
-    assert listed(release.target).keys() == MANY.keys()
+    assert listed(many.target).keys() == many.keys
 
 
 @promise

@@ -43,13 +43,13 @@ def test_lease_of_two(at: Place) -> None:
 
 @promise
 def test_lease_with_versions(at: Place) -> None:
-    """The same in a bucket with versioning"""
+    """Of many that take a destination in a bucket with versioning at once exactly one has it"""
     one_of_many_holds_it(at, VERSIONED)
 
 
 @promise
 def test_lease_with_versions_suspended(at: Place) -> None:
-    """The same in a bucket whose versioning is suspended"""
+    """Of many that take one in a bucket whose versioning is suspended at once exactly one has it"""
     one_of_many_holds_it(at, SUSPENDED)
 
 

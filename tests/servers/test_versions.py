@@ -84,13 +84,13 @@ def test_erasure_with_versions(at: Place) -> None:
 
 @promise
 def test_erasure_with_versions_suspended(at: Place) -> None:
-    """The same where versioning is suspended"""
+    """A person is erased where versioning is suspended"""
     erased(at, SUSPENDED)
 
 
 @promise
 def test_erasure_without_versions(at: Place) -> None:
-    """The same where versioning was never on"""
+    """A person is erased where versioning was never on"""
     erased(at, PLAIN)
 
 

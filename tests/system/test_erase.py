@@ -13,6 +13,7 @@ from tests.unit.faceset.test_erase import CANARY, IMAGES, traces
 
 pytestmark = pytest.mark.system
 
+SLIP = "nobody-of-this-name"
 PREFIX = "datasets/erased/set/"
 
 
@@ -53,11 +54,18 @@ def keys(system: System) -> dict[str, str]:
     return {item["Key"].removeprefix(PREFIX): item["ETag"] for item in found}
 
 
+def check_slip(listed: Path, logs: str, summary: Path, receipt: Path) -> None:
+    """The line that matches nobody is told by its number."""
+    assert f"nobody is matched by {listed}: line 3" in logs
+    assert f"- {listed}: line 3\n" in summary.read_text()
+    assert f"Lines that match nobody: {listed}: line 3." in receipt.read_text()
+
+
 @pytest.mark.usefixtures("versioned")
 def test_a_person_is_erased_everywhere(system: System, source: Path, tmp_path: Path) -> None:
     output, releases = tmp_path / "merged", tmp_path / "merged.releases"
     beside = PREFIX.removesuffix("/") + ".releases/"
-    listed = put(tmp_path / "people", f"# asked in a letter\n{CANARY}\n".encode())
+    listed = put(tmp_path / "people", f"# asked in a letter\n{CANARY}\n{SLIP}\n".encode())
     asked = {
         "local_source": str(source),
         "output": str(output),
@@ -89,6 +97,7 @@ def test_a_person_is_erased_everywhere(system: System, source: Path, tmp_path: P
     was = keys(system)
     text = Path(run(erasing | {"dry_run": True})["summary"]).read_text()
     assert "1 of them are in the last release, with 3 images" in text
+    assert f"- {listed}: line 3\n" in text
     assert "In the bucket: 3 objects, 0 older versions" in text
     assert (keys(system), latest()["release_id"]) == (was, before["release_id"])
     assert traces(output)
@@ -111,6 +120,7 @@ def test_a_person_is_erased_everywhere(system: System, source: Path, tmp_path: P
     assert told["release_versions"] > 5
     published = system.s3.get_object(Bucket=VERSIONED, Key=f"{beside}erasures/{receipts[1].name}")["Body"].read()
     assert published == receipts[1].read_bytes()
+    check_slip(listed, texts, Path(after["summary"]), receipts[1].with_suffix(".md"))
 
     # Back to the release that held them, by the id that it had then.
     put(source / "reidnet_v2_training_data/person01/more.jpg", face(70))
@@ -120,3 +130,4 @@ def test_a_person_is_erased_everywhere(system: System, source: Path, tmp_path: P
     assert latest()["release_id"] == after["release_id"]
     assert in_bucket(system, tmp_path / "back") == traces(output) == traces(releases) == []
     assert CANARY not in texts
+    assert SLIP not in texts

@@ -164,3 +164,26 @@ def test_the_root_of_an_export_in_s3_does_too(root: str, prefix: str, part: str)
 )
 def test_a_part_has_exactly_one_name(tmp_path: Path, form: str, name: str, right: bool) -> None:
     assert make_dataset(tmp_path, partition_format=form).is_partition(name) == right
+
+
+@pytest.mark.parametrize(
+    ("place", "shares"),
+    [
+        ("s3://faces/set/", True),
+        ("s3://faces/set/inside/", True),
+        ("s3://faces/around/", True),
+        ("s3://faces/set2/", False),
+        ("s3://faces/around/other/", False),
+        ("s3://other/set/", False),
+    ],
+)
+def test_two_datasets_share_no_destination(tmp_path: Path, place: str, *, shares: bool) -> None:
+    others = [
+        make_dataset(tmp_path, name=name, destination=destination)
+        for name, destination in (("one", "s3://faces/set/"), ("two", "s3://faces/around/two/"))
+    ]
+    why = dataset.shared_destination({place}, others)
+    assert (why is not None) == shares
+    if why:
+        assert place in why
+        assert "give each dataset a destination of its own" in why

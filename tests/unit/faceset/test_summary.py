@@ -64,6 +64,9 @@ def test_a_person_reads_the_commands_with_the_real_names(result: Result) -> None
     assert "torchrun --nproc_per_node=8 train_v2.py configs/faces_imagefolder" in text
     assert "| identities | 4 | 2 | 50.0 % |" in text
     assert "| too_few_images | 1 | 1 | 0 |" in text
+    assert (
+        "\n\n**5 images are fewer than a batch of 1,024 (128 on each of 8 GPUs), so the trainer would make no" in text
+    )
     assert "`` b`|<b>en ``" in text
 
 

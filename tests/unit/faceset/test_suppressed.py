@@ -52,6 +52,19 @@ def test_all_lists_count_that_beside_the_dataset_file_and_those_that_are_named(t
 
 
 @pytest.mark.parametrize(
+    "name", ["copied.supressed", "Copied.suppressed", "copied.suppressed.txt", "copied.SUPPRESSED", "gone.suppressed"]
+)
+def test_a_list_that_no_dataset_reads_is_told(tmp_path: Path, name: str) -> None:
+    shutil.copy(REFERENCE, tmp_path / "copied.yaml")
+    put(tmp_path / "copied.suppressed", b"ann\n")
+    put(tmp_path / "people.txt", b"ann\n")
+    assert list(dataset.stray_lists(tmp_path)) == []
+    put(tmp_path / name, b"ann\n")
+    (told,) = dataset.stray_lists(tmp_path)
+    assert told.startswith(f"{name}: looks like a list of people to erase, and no dataset reads it")
+
+
+@pytest.mark.parametrize(
     ("identity", "path", "named"),
     [
         ("ann", "x/1.jpg", True),

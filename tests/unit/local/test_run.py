@@ -115,6 +115,42 @@ def test_the_sample_stays_out_of_a_real_bucket(tmp_path: Path) -> None:
         assert plan(AWS | allowed, tmp_path).sample == tmp_path / "sample"
 
 
+FAR, NEAR = "https://s3.example", "http://127.0.0.1:9000"
+
+
+@pytest.mark.parametrize(
+    ("said", "near"),
+    [
+        ({"AWS_ENDPOINT_URL": FAR, "AWS_ENDPOINT_URL_S3": NEAR}, True),
+        ({"AWS_ENDPOINT_URL": NEAR, "AWS_ENDPOINT_URL_S3": FAR}, False),
+        ({"AWS_ENDPOINT_URL": NEAR, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}, False),
+        ({"AWS_ENDPOINT_URL": NEAR, "AIRFLOW_CONN_AWS_DEFAULT": f'{{"extra": {{"endpoint_url": "{FAR}"}}}}'}, False),
+        ({"AWS_ENDPOINT_URL": FAR, "AIRFLOW_CONN_AWS_DEFAULT": f'{{"extra": {{"endpoint_url": "{NEAR}"}}}}'}, True),
+        ({"AIRFLOW_CONN_AWS_DEFAULT": '{"extra": "{\\"endpoint_url\\": \\"http://localhost:9\\"}"}'}, True),
+        (
+            {
+                "AIRFLOW_CONN_AWS_DEFAULT": f'{{"extra": {{"endpoint_url": "{NEAR}", "service_config":'
+                f' {{"s3": {{"endpoint_url": "{FAR}"}}}}}}}}'
+            },
+            False,
+        ),
+        ({"AWS_ENDPOINT_URL": NEAR, "AIRFLOW_CONN_AWS_DEFAULT": '{"login": "me"}'}, True),
+        ({"AWS_ENDPOINT_URL": NEAR, "AIRFLOW_CONN_AWS_DEFAULT": "{not readable"}, False),
+        ({"AIRFLOW_CONN_AWS_DEFAULT": "aws://a:b@/?endpoint_url=http%3A%2F%2F127.0.0.1%3A9"}, True),
+        (
+            {
+                "AWS_ENDPOINT_URL": NEAR,
+                "AIRFLOW_CONN_AWS_DEFAULT": "aws://a:b@/?__extra__=%7B%22endpoint_url%22%3A%22https%3A%2F%2Fx%22%7D",
+            },
+            False,
+        ),
+        ({}, False),
+    ],
+)
+def test_the_sample_goes_by_the_endpoint_that_is_really_used(said: dict[str, str], near: bool) -> None:
+    assert storage.is_on_this_machine(said) == near
+
+
 def test_whose_s3() -> None:
     assert storage.own({"PATH": "/bin", "AWS_CA_BUNDLE": "/ca.pem", "AWS_PROFILE": ""}) == []
     assert storage.own({"AWS_PROFILE": "labels"}) == ["AWS_PROFILE"]

@@ -110,9 +110,8 @@ def can_meet(fault: str, operation: str) -> bool:
 class Proxy:
     """A running proxy. ``choose(operation, number)`` names the fault of an operation's request, counted from 0.
 
-    ``instead(request)``, which sees every request, may give an answer in the server's place.
-    ``seen`` counts the requests of each operation, ``spoilt`` the faults that were met.
-    ``rewrite(request, answer)`` makes another one of the server's.
+    ``instead(request)``, which sees every request, may give an answer in the server's place; ``rewrite`` makes another
+    one of the server's. ``seen`` counts the requests of each operation, ``spoilt`` the faults that were met.
     """
 
     endpoint: str
@@ -287,6 +286,8 @@ class _Handler(BaseHTTPRequestHandler):
     def forward(self, request: Request) -> Answer:
         """Send the request to the server as it came, but for smaller pages and opaque ETags."""
         proxy = self.server.proxy
+        if request.header("x-amz-security-token"):
+            request = self.signed(request)
         if proxy.page_size and request.operation in LISTS:
             request = self.signed(paged(request, proxy.page_size))
         if proxy.opaque_etags:
@@ -340,7 +341,9 @@ class _Handler(BaseHTTPRequestHandler):
             return request
         user = self.server.proxy.server.user
         assert user.access_key in (request.header("authorization") or ""), "another identity's request was changed"
-        unsigned = {key: value for key, value in request.headers if key.lower() not in {"authorization", "x-amz-date"}}
+        # The real server knows its user and no session.
+        left = {"authorization", "x-amz-date", "x-amz-security-token"}
+        unsigned = {key: value for key, value in request.headers if key.lower() not in left}
         ready = AWSRequest(request.method, self.server.proxy.server.endpoint + request.path, unsigned, request.body)
         _Signer(Credentials(user.access_key, user.secret_key), "s3", REGION).add_auth(ready)
         return replace(request, headers=tuple(ready.headers.items()))

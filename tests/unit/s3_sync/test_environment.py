@@ -5,27 +5,25 @@ import json
 import os
 import re
 import socketserver
-import ssl
 import threading
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import obstore
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, SSLError
 from obstore.exceptions import BaseError
-from obstore.store import S3Store
 
 from local.seaweed import S3Server
 from s3_sync import listing, publish
 from s3_sync import objects as expected_objects
 from s3_sync import record as records
 from s3_sync.connection import S3Connection, connect
-from s3_sync.errors import DestinationNotReady, InvalidTarget
+from s3_sync.errors import DestinationNotReady, InvalidTarget, SourceNotReady
 from s3_sync.lease import hold
 from s3_sync.preflight import check_destination
 from s3_sync.source import S3Source
@@ -34,7 +32,8 @@ from s3_sync.target import S3Target
 from s3_sync.verify import verify
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
-from tests.unit.s3_sync.proxy import Proxy, Request
+from tests.unit.s3_sync.proxy import Answer, Proxy, Request
+from tests.unit.s3_sync.test_faults import certificate
 
 FILES = {"anna/1.jpg": b"one", "ben/2.jpg": b"two", "cleo/3.jpg": b"three"}
 REGION = "eu-trap-1"
@@ -144,7 +143,7 @@ def named(server: S3Server, seen: list[Request], monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     with proxy.running(server) as running:
-        running.instead = lambda request: seen.append(request)
+        running.instead = seen.append
         monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", airflow_connection(server, running.endpoint))
         yield running
 
@@ -172,7 +171,6 @@ def check_requests(seen: list[Request], server: S3Server, *, region: str = "us-e
         if request.method == "PUT":
             assert re.fullmatch("[0-9a-f]{64}", request.header("x-amz-content-sha256") or "")
             assert request.header("x-amz-trailer") is None
-        if request.operation == "PutObject":
             assert request.header("x-amz-checksum-sha256")
 
 
@@ -195,6 +193,7 @@ def test_no_variable_leads_anywhere_else(
     named: Proxy,
     seen: list[Request],
     target: S3Target,
+    *,
     server: S3Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -217,6 +216,7 @@ def test_all_of_them_together_lead_nowhere_else(
     named: Proxy,
     seen: list[Request],
     target: S3Target,
+    *,
     server: S3Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -263,6 +263,7 @@ def test_what_boto3_finds_where_the_connection_says_nothing_both_follow(
     seen: list[Request],
     target: S3Target,
     server: S3Server,
+    *,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     silent = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"]) | {"extra": {}}
@@ -282,6 +283,7 @@ def test_so_do_they_a_profile(
     target: S3Target,
     server: S3Server,
     tmp_path: Path,
+    *,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_AWS_DEFAULT")
@@ -315,7 +317,7 @@ def with_extra(monkeypatch: pytest.MonkeyPatch, **extra: Any) -> None:
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy"])
 @pytest.mark.parametrize("spared", ["", "*", "127.0.0.1"])
 def test_both_go_through_the_proxy_that_boto3_goes_through(
-    name: str, spared: str, named: Proxy, seen: list[Request], target: S3Target, monkeypatch: pytest.MonkeyPatch
+    name: str, spared: str, named: Proxy, seen: list[Request], target: S3Target, *, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The proxy before the real server takes requests to proxies too: those name a whole URL.
     monkeypatch.setenv(name, named.endpoint)
@@ -337,28 +339,361 @@ def test_a_proxy_of_the_connection_wins_over_that_of_the_environment(
     assert not trap.heard
 
 
-@contextmanager
-def tls(server: S3Server, tmp_path: Path) -> Iterator[tuple[Proxy, Path]]:
-    """A proxy that speaks TLS, and the file of its certificate."""
-    from tests.unit.s3_sync.test_faults import certificate
-
-    bundle = certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(bundle)
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+@pytest.mark.parametrize(
+    ("environment", "extra", "trusted"),
+    [
+        ({}, {}, False),
+        ({"AWS_CA_BUNDLE": "<ca>"}, {}, True),
+        ({"REQUESTS_CA_BUNDLE": "<ca>"}, {}, True),
+        ({"AWS_CONFIG_FILE": "<config>"}, {}, True),
+        ({"SSL_CERT_FILE": "<ca>", "CURL_CA_BUNDLE": "<ca>"}, {}, False),
+        ({}, {"verify": "<ca>"}, True),
+        ({}, {"verify": False}, True),
+        ({"AWS_ALLOW_INVALID_CERTIFICATES": "true"}, {}, False),
+        ({"AWS_CA_BUNDLE": "<ca>"}, {"verify": True}, False),
+    ],
+)
+def test_both_trust_the_same_authorities(
+    environment: dict[str, str],
+    extra: dict[str, Any],
+    trusted: bool,
+    named: Proxy,
+    target: S3Target,
+    *,
+    server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle, context = certificate(tmp_path)
+    (tmp_path / "with_ca").write_text(f"[default]\nca_bundle = {bundle}\n")
+    files = {"<ca>": str(bundle), "<config>": str(tmp_path / "with_ca")}
+    monkeypatch.setattr("s3_sync.connection.MAX_ATTEMPTS", 1)
     with proxy.running(server, context) as secure:
-        yield secure, bundle
+        said = {key: files.get(value, value) for key, value in extra.items()}
+        with_extra(monkeypatch, endpoint_url=secure.endpoint, **said)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, files.get(value, value))
+        connection = connect(target.bucket)
+        client = connection.new_client(Config(retries={"total_max_attempts": 1}))
+        assert works(lambda: obstore.put(connection.store, target.key("x"), b"x", use_multipart=False)) == trusted
+        assert works(lambda: client.get_object(Bucket=target.bucket, Key=target.key("x"))) == trusted
+    assert ("PutObject" in secure.seen) == trusted
 
 
-def works(what: Any) -> bool:
+@pytest.mark.parametrize("asked", [{}, {"ChecksumAlgorithm": "SHA256"}])
+def test_over_tls_too_a_put_has_its_checksum_in_its_head(
+    asked: Mapping[str, str],
+    named: Proxy,
+    seen: list[Request],
+    target: S3Target,
+    server: S3Server,
+    *,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle, context = certificate(tmp_path)
+    with proxy.running(server, context) as secure:
+        secure.instead = seen.append
+        with_extra(monkeypatch, endpoint_url=secure.endpoint, verify=str(bundle))
+        client = connect(target.bucket).client
+        client.put_object(Bucket=target.bucket, Key=target.key("x"), Body=b"x", **asked)
+    (request,) = seen
+    assert request.header("x-amz-checksum-sha256") == b64encode(sha256(b"x").digest()).decode()
+    assert (request.header("x-amz-trailer"), request.header("content-encoding")) == (None, None)
+    assert request.body == b"x"
+
+
+def works(call: Callable[[], Any]) -> bool:
     try:
-        what()
-    except (BaseError, ClientError, DestinationNotReady):
+        call()
+    except (BaseError, SSLError):
         return False
     return True
 
 
-def test_placeholder() -> None:
-    assert S3Store
-    assert InvalidTarget
-    assert Config
-    assert works
+def test_a_bundle_that_cannot_be_read_is_named(named: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_extra(monkeypatch, endpoint_url="https://127.0.0.1:1")
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/no/such/ca.pem")
+    with pytest.raises(DestinationNotReady, match=r"the CA bundle /no/such/ca\.pem cannot be read"):
+        connect("bucket")
+
+
+def test_a_proxy_may_have_an_authority_of_its_own(
+    named: Proxy,
+    target: S3Target,
+    server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle, context = certificate(tmp_path)
+    with proxy.running(server, context) as secure:
+        proxies = {"proxies": {"http": secure.endpoint}, "proxies_config": {"proxy_ca_bundle": str(bundle)}}
+        with_extra(monkeypatch, config_kwargs=proxies)
+        both_clients(connect(target.bucket), target)
+    assert {"PutObject", "ListObjectsV2", "GetObject", "DeleteObject"} <= secure.seen.keys()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"client_cert": "/client.pem"}, "client_cert"),
+        ({"signature_version": "unsigned"}, "signature_version"),
+        ({"signature_version": "s3"}, "signature_version 's3'"),
+        ({"proxies_config": {"proxy_client_cert": "/client.pem"}}, "proxy_client_cert"),
+        ({"proxies_config": {"proxy_use_forwarding_for_https": True}}, "proxy_use_forwarding_for_https"),
+    ],
+)
+def test_what_only_boto3_can_do_is_refused(
+    asked: Mapping[str, Any], message: str, named: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_extra(monkeypatch, config_kwargs=asked)
+    with pytest.raises(DestinationNotReady, match=rf"config_kwargs ask for .*{message}.*Take it out"):
+        connect("bucket")
+
+
+@pytest.mark.parametrize(
+    ("environment", "extra", "endpoint"),
+    [
+        ({}, {}, "https://s3.us-west-2.amazonaws.com"),
+        ({}, {"region_name": "us-east-1"}, "https://s3.amazonaws.com"),
+        (
+            {"AWS_S3_US_EAST_1_REGIONAL_ENDPOINT": "regional"},
+            {"region_name": "us-east-1"},
+            "https://s3.us-east-1.amazonaws.com",
+        ),
+        ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-1"}, {}, "https://s3.us-west-2.amazonaws.com"),
+        ({"AWS_USE_DUALSTACK_ENDPOINT": "true"}, {}, "https://s3.dualstack.us-west-2.amazonaws.com"),
+        ({"AWS_USE_FIPS_ENDPOINT": "true"}, {}, "https://s3-fips.us-west-2.amazonaws.com"),
+        ({"AWS_USE_FIPS_ENDPOINT": "true"}, {"endpoint_url": "https://s3.example"}, "https://s3.example"),
+        ({"AWS_ENDPOINT_URL": "https://env.example"}, {"endpoint_url": "https://s3.example/"}, "https://s3.example"),
+        (
+            {},
+            {"endpoint_url": "http://192.0.2.1", "service_config": {"s3": {"endpoint_url": "https://s3.example"}}},
+            "https://s3.example",
+        ),
+        ({}, {"endpoint_url": "https://gateway.example/s3/"}, "https://gateway.example/s3"),
+        (
+            {"AWS_ENDPOINT_URL": "http://192.0.2.1", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
+            {},
+            "https://s3.us-west-2.amazonaws.com",
+        ),
+    ],
+)
+@pytest.mark.parametrize("bucket", ["faces", "data.example.com", "s3"])
+def test_the_endpoint_that_boto3_really_uses_is_obstores(
+    environment: Mapping[str, str],
+    extra: dict[str, Any],
+    endpoint: str,
+    bucket: str,
+    named: Proxy,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own(monkeypatch, extra)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    connection = connect(bucket)
+    assert (connection.endpoint, connection.resolved.virtual) == (endpoint, False)
+    assert (connection.store.config["endpoint"], connection.store.config["endpoint_url_s3"]) == (endpoint, endpoint)
+    assert connection.client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "key"}).startswith(
+        f"{endpoint}/{bucket}/key?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("s3", "extra", "endpoint"),
+    [
+        ({"addressing_style": "virtual"}, {}, "https://s3.us-west-2.amazonaws.com"),
+        ({"use_accelerate_endpoint": True}, {}, "https://s3-accelerate.amazonaws.com"),
+        ({"use_dualstack_endpoint": True}, {}, "https://s3.dualstack.us-west-2.amazonaws.com"),
+        ({"addressing_style": "virtual"}, {"endpoint_url": "https://s3.example:444"}, "https://s3.example:444"),
+    ],
+)
+def test_so_is_the_bucket_in_the_name_of_the_host(
+    s3: Mapping[str, Any], extra: dict[str, Any], endpoint: str, named: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(monkeypatch, {"config_kwargs": {"s3": s3}, **extra})
+    connection = connect("faces")
+    assert (connection.endpoint, connection.resolved.virtual) == (endpoint, True)
+    assert connection.store.config["endpoint"] == endpoint.replace("://", "://faces.")
+    assert connection.store.config["virtual_hosted_style_request"] == "true"
+
+
+def test_settings_by_which_boto3_reaches_nothing_are_refused(named: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_extra(monkeypatch, config_kwargs={"s3": {"use_accelerate_endpoint": True}})
+    with pytest.raises(DestinationNotReady, match=r"boto3 cannot reach bucket faces .*Accelerate.*: correct config_"):
+        connect("faces")
+
+
+def own(monkeypatch: pytest.MonkeyPatch, extra: Mapping[str, Any]) -> None:
+    """Make this the extra of the connection, in a region of its own."""
+    said = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(said | {"extra": {"region_name": "us-west-2", **extra}}))
+
+
+FAR = "http://192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("environment", "extra"),
+    [
+        ({}, {"endpoint_url": FAR}),
+        ({}, {"service_config": {"s3": {"endpoint_url": FAR}}}),
+        ({"AWS_ENDPOINT_URL": FAR}, {}),
+        ({"AWS_ENDPOINT_URL": "https://s3.example", "AWS_ENDPOINT_URL_S3": FAR}, {}),
+        ({"AWS_CONFIG_FILE": "<config>"}, {}),
+    ],
+)
+def test_plain_http_is_refused_whoever_names_it(
+    environment: Mapping[str, str],
+    extra: dict[str, Any],
+    named: Proxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "far").write_text(f"[default]\nservices = far\n[services far]\ns3 =\n    endpoint_url = {FAR}\n")
+    own(monkeypatch, extra)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.replace("<config>", str(tmp_path / "far")))
+    with pytest.raises(DestinationNotReady, match=r"endpoint http://192\.0\.2\.1 has no TLS"):
+        connect("faces")
+
+
+def test_so_is_a_loopback_endpoint_behind_a_proxy_that_is_elsewhere(
+    named: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(monkeypatch, {"endpoint_url": named.endpoint})
+    monkeypatch.setenv("HTTP_PROXY", FAR)
+    with pytest.raises(DestinationNotReady, match=r"through the proxy 192\.0\.2\.1\) has no TLS"):
+        connect("faces")
+
+
+def moved(status: int, code: str, **headers: str) -> Answer:
+    body = f"<Error><Code>{code}</Code><Message>elsewhere</Message><Region>eu-west-1</Region></Error>"
+    return Answer(status, "Elsewhere", tuple(headers.items()), body.encode())
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (301, "PermanentRedirect"),
+        (307, "TemporaryRedirect"),
+        (400, "AuthorizationHeaderMalformed"),
+        (400, "IllegalLocationConstraintException"),
+    ],
+)
+def test_no_client_follows_a_bucket_into_another_region(
+    status: int, code: str, named: Proxy, seen: list[Request], target: S3Target
+) -> None:
+    def elsewhere(request: Request) -> Answer:
+        seen.append(request)
+        return moved(status, code, **{"x-amz-bucket-region": "eu-west-1"})
+
+    named.instead = elsewhere
+    connection = connect(target.bucket)
+    with pytest.raises(ClientError, match=rf"{code}.*the bucket is in eu-west-1: set region_name to that"):
+        connection.client.list_objects_v2(Bucket=target.bucket)
+    with pytest.raises(BaseError, match=f"{code}|incorrectly configured region"):
+        obstore.get(connection.store, "key")
+    assert len(seen) == 2
+    assert {"/us-east-1/" in (request.header("authorization") or "") for request in seen} == {True}
+    with pytest.raises(DestinationNotReady, match="set region_name to eu-west-1"):
+        check_destination(connection, target)
+    with pytest.raises(DestinationNotReady, match=r"cannot be listed .*the bucket is in eu-west-1"):
+        listing.list_prefix(connection, target)
+    with pytest.raises(SourceNotReady, match=r"cannot be listed .*the bucket is in eu-west-1"):
+        S3Source(target.uri).holds("")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_client_is_led_to_another_server(
+    status: int, trap: Trap, named: Proxy, seen: list[Request], target: S3Target, *, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = trap.url.replace("127.0.0.1", "localhost")
+
+    def led(request: Request) -> Answer:
+        return moved(status, "TemporaryRedirect", Location=f"{elsewhere}{request.path}")
+
+    named.instead = led
+    monkeypatch.setattr("s3_sync.connection.MAX_ATTEMPTS", 1)
+    connection = connect(target.bucket)
+    where = {"Bucket": target.bucket, "Key": "key"}
+    calls: list[Callable[[], Any]] = [
+        lambda: obstore.put(connection.store, "key", b"face", use_multipart=False),
+        lambda: obstore.get(connection.store, "key"),
+        lambda: list(obstore.list(connection.store, "key")),
+        lambda: connection.client.put_object(**where, Body=b"face"),
+        lambda: connection.client.get_object(**where),
+    ]
+    for call in calls if status != 303 else calls[:3]:  # botocore trips over a 303
+        with pytest.raises((BaseError, ClientError)):
+            call()
+    assert not trap.heard
+
+
+@pytest.mark.parametrize(
+    ("uri", "what"),
+    [
+        ("s3://faces--usw2-az1--x-s3/set/", "directory bucket"),
+        ("s3://faces--usw2-az1--xa-s3/set/", "access point of a directory bucket"),
+        ("s3://faces--table-s3/set/", "table bucket"),
+        ("s3://faces-abc--ol-s3/set/", "Object Lambda access point"),
+        ("s3://faces-abc-s3alias/set/", "access point"),
+        ("s3://mfzwi23gnjvgw.mrap/set/", "multi-Region access point"),
+        ("s3://arn:aws:s3:us-west-2:123456789012:accesspoint/faces/set/", "ARN"),
+    ],
+)
+def test_what_is_no_plain_bucket_is_refused(uri: str, what: str) -> None:
+    with pytest.raises(InvalidTarget, match=f"is the name of an? {what}.*name a general purpose bucket itself"):
+        S3Target.parse(uri)
+    with pytest.raises(InvalidTarget, match=what):
+        connect(uri.split("/")[2])
+
+
+def test_a_connection_that_does_not_exist_is_not_made_up(named: Proxy) -> None:
+    with pytest.raises(DestinationNotReady, match=r"there is no connection 'labels'.*add it"):
+        connect("faces", aws_conn_id="labels")
+
+
+def test_who_asks_pays_if_the_connection_says_so(
+    named: Proxy, seen: list[Request], target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_extra(monkeypatch, service_config={"s3": {"request_payer": True}})
+    both_clients(connect(target.bucket), target)
+    assert {request.header("x-amz-request-payer") for request in seen} == {"requester"}
+    assert {"x-amz-request-payer" in (request.header("authorization") or "") for request in seen} == {True}
+
+
+@pytest.mark.parametrize(
+    ("encryption", "key"),
+    [("AES256", None), ("aws:kms", None), ("aws:kms", "arn:aws:kms:us-east-1:1:key/2"), ("aws:kms:dsse", "a-key")],
+)
+def test_encryption_is_what_was_asked_for_and_no_more(
+    encryption: str,
+    key: str | None,
+    named: Proxy,
+    seen: list[Request],
+    target: S3Target,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in of_obstore():
+        if "_SSE_" in name or "ENCRYPTION" in name:
+            monkeypatch.setenv(name, value_of(name, FAR))
+
+    def kept(request: Request) -> Answer:
+        seen.append(request)
+        return Answer(200, "OK", (("ETag", '"x"'),), b"")
+
+    named.instead = kept
+    connection = connect(target.bucket, encryption=encryption, kms_key_id=key)
+    publish.put_bytes(connection, target, b"x", "x")
+    connection.client.put_object(Bucket=target.bucket, Key="x", Body=b"x", **connection.encryption)
+    wanted = {"x-amz-server-side-encryption": encryption} | (
+        {"x-amz-server-side-encryption-aws-kms-key-id": key} if key else {}
+    )
+    assert len(seen) == 2
+    for request in seen:
+        found = {name.lower(): value for name, value in request.headers if "server-side" in name.lower()}
+        assert found == wanted
