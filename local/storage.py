@@ -77,7 +77,11 @@ def connection(server: seaweed.S3Server) -> dict[str, str]:
         "conn_type": "aws",
         "login": server.user.access_key,
         "password": server.user.secret_key,
-        "extra": {"endpoint_url": server.endpoint, "region_name": seaweed.REGION},
+        "extra": {
+            "endpoint_url": server.endpoint,
+            "region_name": seaweed.REGION,
+            "config_kwargs": {"proxies": {}},  # no proxy reaches this machine
+        },
     }
     return {"AIRFLOW_CONN_AWS_DEFAULT": json.dumps(value)}
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from boto3.session import Session
 
 SIGNATURE = "s3v4"
+# https://docs.aws.amazon.com/general/latest/gr/s3.html
+AWS = (".amazonaws.com", ".amazonaws.com.cn")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,12 @@ class Resolved:
         return self.endpoint.replace("://", f"://{self.bucket}.", 1)
 
     @property
+    def realm(self) -> str:
+        """Where a bucket's name means one bucket: an endpoint, or all those of an AWS partition together."""
+        host = urlsplit(self.endpoint).hostname or ""
+        return next((f"aws{end}" for end in AWS if host.endswith(end)), self.endpoint)
+
+    @property
     def put_arguments(self) -> dict[str, str]:
         """boto3's arguments for a PUT."""
         arguments = {"ServerSideEncryption": self.encryption, "SSEKMSKeyId": self.kms_key_id}
@@ -87,7 +95,8 @@ def resolve(
     endpoint, virtual = _endpoint(url, bucket)
     proxies = config.proxies if config.proxies is not None else get_environ_proxies(client.meta.endpoint_url)
     proxy = ProxyConfiguration(proxies).proxy_url_for(endpoint)
-    _refuse_plain_http(endpoint, proxy, allowed=allow_http)
+    if not allow_http:
+        _refuse_plain_http(endpoint, proxy)
     bundle = _bundle(session, verify)
     speaks_tls = any(urlsplit(url).scheme == "https" for url in (endpoint, proxy or ""))
     more = (config.proxies_config or {}).get("proxy_ca_bundle")
@@ -173,20 +182,21 @@ def _refuse_what_one_cannot(config: Any) -> None:
         )
 
 
-def _refuse_plain_http(endpoint: str, proxy: str | None, *, allowed: bool) -> None:
-    """Refuse an endpoint without TLS, unless it and the proxy before it, if there is one, are on this machine."""
-    hosts = [urlsplit(url).hostname or "" for url in (endpoint, proxy) if url]
-    if urlsplit(endpoint).scheme == "https" or allowed or all(map(_is_loopback, hosts)):
+def _refuse_plain_http(endpoint: str, proxy: str | None) -> None:
+    if endpoint.startswith("https://"):
         return
-    through = f" (reached through the proxy {hosts[1]})" if proxy else ""
-    raise DestinationNotReady(
-        f"the endpoint {endpoint}{through} has no TLS, and objects would cross the network in the clear. Use https://,"
-        ' or, for a network that nobody else is on, add {"service_config": {"s3": {"allow_http": true}}} to the extra'
-        " of the connection"
-    )
+    far = None if _is_loopback(endpoint) else f"the endpoint {endpoint}"
+    if proxy and not _is_loopback(proxy):
+        far = f"the endpoint {endpoint}, reached by way of the proxy {urlsplit(proxy).hostname} (NO_PROXY spares it),"
+    if far:
+        raise DestinationNotReady(
+            f"{far} has no TLS, and objects would cross the network in the clear. Use https://, or, for a network that"
+            ' nobody else is on, add {"service_config": {"s3": {"allow_http": true}}} to the extra of the connection'
+        )
 
 
-def _is_loopback(host: str) -> bool:
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -146,7 +146,7 @@ class S3Source:
 
         Also that it lies apart from ``target``, and from what lies beside that, if ``connection`` is to write there.
         """
-        same = connection is not None and connection.endpoint == self.connection.endpoint
+        same = connection is not None and connection.resolved.realm == self.connection.resolved.realm
         if same and target.bucket == self.target.bucket:
             for ours in (target, target.sibling(".releases")):
                 if self.target.prefix.startswith(ours.prefix) or ours.prefix.startswith(self.target.prefix):

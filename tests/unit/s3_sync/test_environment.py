@@ -520,6 +520,16 @@ def test_so_is_the_bucket_in_the_name_of_the_host(
     assert connection.store.config["virtual_hosted_style_request"] == "true"
 
 
+def test_an_export_by_another_endpoint_of_aws_may_not_lie_in_the_destination(
+    named: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(monkeypatch, {"config_kwargs": {"s3": {"use_accelerate_endpoint": True}}})
+    monkeypatch.setenv("AIRFLOW_CONN_EXPORTS", '{"conn_type": "aws", "login": "a", "password": "b"}')
+    source = S3Source("s3://faces/set/anna/", "exports")
+    with pytest.raises(SourceNotReady, match="lie in one another"):
+        source.check(connect("faces"), S3Target.parse("s3://faces/set/"))
+
+
 def test_settings_by_which_boto3_reaches_nothing_are_refused(named: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     with_extra(monkeypatch, config_kwargs={"s3": {"use_accelerate_endpoint": True}})
     with pytest.raises(DestinationNotReady, match=r"boto3 cannot reach bucket faces .*Accelerate.*: correct config_"):
@@ -560,13 +570,20 @@ def test_plain_http_is_refused_whoever_names_it(
         connect("faces")
 
 
-def test_so_is_a_loopback_endpoint_behind_a_proxy_that_is_elsewhere(
-    named: Proxy, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("proxies", [{"HTTP_PROXY": "http://me:kept@192.0.2.1:3128"}, {"http_proxy": "192.0.2.1:3128"}])
+def test_plain_http_is_refused_by_way_of_a_proxy_elsewhere(
+    proxies: Mapping[str, str], named: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own(monkeypatch, {"endpoint_url": named.endpoint})
-    monkeypatch.setenv("HTTP_PROXY", FAR)
-    with pytest.raises(DestinationNotReady, match=r"through the proxy 192\.0\.2\.1\) has no TLS"):
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DestinationNotReady, match=r"by way of the proxy 192\.0\.2\.1 .*has no TLS") as refused:
         connect("faces")
+    assert "kept" not in str(refused.value)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert connect("faces").resolved.proxy is None
+    monkeypatch.delenv("NO_PROXY")
+    with_extra(monkeypatch, endpoint_url="https://s3.example")
+    assert connect("faces").resolved.proxy is None
 
 
 def moved(status: int, code: str, **headers: str) -> Answer:
