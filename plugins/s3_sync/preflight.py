@@ -105,7 +105,7 @@ class _Check:
             region = error.response["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
             if status == 404:
                 raise self._not_ready("cannot be found", REMEDIES["NoSuchBucket"], error) from error
-            if status == 301 or (region and region != self.client.meta.region_name):
+            if status == 301 or (region and region != self.connection.resolved.region):
                 raise self._not_ready("is elsewhere", _region_remedy(region), error) from error
             # HEAD has no body, so no code that would tell why: the listing has one.
             self.listing()
@@ -113,7 +113,7 @@ class _Check:
             raise self._not_ready("is not accessible", remedy, error) from error
         self._same_time(head)
         region = head.get("BucketRegion")
-        if region and region != self.client.meta.region_name and "amazonaws.com" in self.connection.endpoint:
+        if region and region != self.connection.resolved.region and "amazonaws.com" in self.connection.endpoint:
             raise self._not_ready(f"is in {region}", _region_remedy(region))
 
     def _same_time(self, answer: Any) -> None:
