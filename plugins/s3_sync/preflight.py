@@ -112,6 +112,9 @@ class _Check:
             remedy = "it is missing, or these credentials may not see it (s3:ListBucket)"
             raise self._not_ready("is not accessible", remedy, error) from error
         self._same_time(head)
+        if time_at(head) is None:
+            remedy = "see to the server, or to the proxy before it: how old a lease is goes by its clock"
+            raise self._not_ready("does not tell what time it is there (header Date)", remedy)
         region = head.get("BucketRegion")
         if region and region != self.connection.resolved.region and "amazonaws.com" in self.connection.endpoint:
             raise self._not_ready(f"is in {region}", _region_remedy(region))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -183,6 +184,19 @@ def test_a_block_of_public_access_with_a_gap_is_refused(
         saying.instead = lambda request: said_of_block if request.operation == "GetPublicAccessBlock" else None
         monkeypatch.setenv("AIRFLOW_CONN_SAYING", airflow_connection(server, saying.endpoint))
         with nullcontext() if gap is None else pytest.raises(DestinationNotReady, match="switch on all four"):
+            check_destination(connect(target.bucket, aws_conn_id="saying"), target)
+
+
+def test_a_server_that_does_not_tell_the_time_is_refused(
+    server: S3Server, target: S3Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def timeless(_: proxy.Request, answer: proxy.Answer) -> proxy.Answer:
+        return replace(answer, headers=tuple(one for one in answer.headers if one[0].lower() != "date"))
+
+    with proxy.running(server) as saying:
+        saying.rewrite = timeless
+        monkeypatch.setenv("AIRFLOW_CONN_SAYING", airflow_connection(server, saying.endpoint))
+        with pytest.raises(DestinationNotReady, match=r"does not tell what time it is there \(header Date\)"):
             check_destination(connect(target.bucket, aws_conn_id="saying"), target)
 
 
