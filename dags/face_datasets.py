@@ -699,4 +699,4 @@ for path in find(FOLDER):
         DATASETS[path.stem] = load(path)
     except DatasetError:
         continue  # dataset_errors.py reports it, without holding the other DAGs back
-    globals()[path.stem] = make_dag(DATASETS[path.stem])
+    make_dag(DATASETS[path.stem])  # which Airflow finds by its `with`, so that no name here is taken by a dataset's

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from croniter import croniter
@@ -350,14 +350,28 @@ class Dataset(Declared):
         return self
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which would take the last of two fields with one name without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key) for key, _ in node.value if key.tag == "tag:yaml.org,2002:str"]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            problem = f"{twice[0]} is there twice; remove one of them"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load(path: Path) -> Dataset:
     """Read and validate one dataset file.
 
     Raises:
         DatasetError: with one line a mistake, each naming file, field and remedy.
     """
+    if twins := [one for one in find(path.parent) if one.stem == path.stem and one != path]:
+        msg = f"{path.name}: {twins[0].name} lies beside it, and both would be the dataset {path.stem!r}; remove one"
+        raise DatasetError(msg)
     try:
-        declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+        declared = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 it is a safe one
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         msg = f"{path.name}: cannot be read as YAML: {' '.join(str(error).split())}"
         raise DatasetError(msg) from error

@@ -5,6 +5,7 @@ compares before it touches anything, so a worker without the shared volume chang
 """
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from include.faceset.run import Run
 LATE_S = 1
 """How much later than its writer a worker may see a change; the next task takes longer to start."""
 _MOUNTS = Path("/proc/self/mountinfo")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+"""A blank, a tab, a line break or a backslash in a mount point; all else stands there as it is."""
 _NFS_DEFAULT_S = 60
 
 
@@ -67,7 +70,7 @@ def shown_late(path: Path, mountinfo: str) -> int:
     longest = 0
     for line in mountinfo.splitlines():
         mounted, _, rest = line.partition(" - ")
-        point = mounted.split(" ")[4].encode().decode("unicode_escape").rstrip("/") + "/"
+        point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), mounted.split(" ")[4]).rstrip("/") + "/"
         if place.startswith(point) and len(point) >= longest:
             longest = len(point)
             kind, _, options = rest.split(" ")[:3]

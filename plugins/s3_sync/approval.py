@@ -94,7 +94,7 @@ class ApproveDeletionsOperator(ApprovalOperator):
         self.note = note
 
     def execute(self, context: Context) -> dict[str, int]:
-        from s3_sync.plan import may_delete  # noqa: PLC0415 parsing a DAG must not load Arrow and S3 clients
+        from s3_sync.plan import allowed, may_delete  # noqa: PLC0415 parsing a DAG must not load Arrow and S3 clients
         from s3_sync.task import run  # noqa: PLC0415
 
         fraction = as_fraction("max_delete_fraction", self.max_delete_fraction)
@@ -119,7 +119,7 @@ class ApproveDeletionsOperator(ApprovalOperator):
             destination=self.destination,
             part=f"{plan['deleted'] / plan['listed']:.1%}",
             fraction=fraction,
-            allowed=int(fraction * plan["listed"]),
+            allowed=allowed(plan["listed"], fraction),
             note=self.note,
             days=(self.response_timeout or timedelta()).days,
         )

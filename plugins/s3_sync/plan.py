@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -83,7 +84,12 @@ def _of_other_folders(markers: pa.Table, expected: pa.ChunkedArray) -> pa.Table:
 
 def may_delete(deletions: int, listed: int, max_delete_fraction: float, approved: int = 0) -> bool:
     """Whether so many of the ``listed`` keys may go: within the fraction, or within what a person has approved."""
-    return deletions <= max(max_delete_fraction * listed, approved)
+    return deletions <= max(allowed(listed, max_delete_fraction), approved)
+
+
+def allowed(listed: int, max_delete_fraction: float) -> int:
+    """Return how many of the ``listed`` keys may go unasked: of 100 keys 29, if the fraction is written 0.29."""
+    return int(listed * Fraction(str(max_delete_fraction)))
 
 
 def guard(plan: Plan, max_delete_fraction: float, approved: int = 0) -> None:
@@ -101,10 +107,10 @@ def guard(plan: Plan, max_delete_fraction: float, approved: int = 0) -> None:
             f"{deletions} of the {plan.listed} keys at the destination are not expected and would be deleted:"
             f" {deletions / plan.listed:.1%}, more than max_delete_fraction={max_delete_fraction:g} allows{also}."
             " Nothing was changed. Check the source; if the deletions are meant, run again with"
-            f" max_delete_fraction={_rounded_up(deletions / plan.listed)}"
+            f" max_delete_fraction={rounded_up(deletions, plan.listed):g}"
         )
 
 
-def _rounded_up(fraction: float) -> float:
-    """Return the next hundredth that is not below ``fraction``."""
-    return min(1.0, -(-fraction * 100 // 1) / 100)
+def rounded_up(deletions: int, listed: int) -> float:
+    """Return the next hundredth that is not below the part that the deletions are."""
+    return -(-100 * deletions // listed) / 100

@@ -123,3 +123,15 @@ for name in ("cadence", "assets", "both", "neither"):
         "both AssetOrTimeSchedule True Asset or 0 0 * * FRI",
         "neither NullTimetable False None",
     ]
+
+
+@pytest.mark.parametrize("name", ["seal", "load", "make_dag", "task", "path"])
+def test_a_dataset_may_have_the_name_of_anything_in_the_dag_file(project: Path, name: str) -> None:
+    declared = yaml.safe_load((project / "include/datasets/reidnet_v3.yaml").read_text())
+    declared |= {"destination": "s3://bucket/another/", "output": "/data/another"}
+    (project / "include/datasets" / f"{name}.yaml").write_text(yaml.safe_dump(declared))
+    (project / "include/datasets/zebra.yaml").write_text(
+        yaml.safe_dump(declared | {"destination": "s3://bucket/zebra/", "output": "/data/zebra"})
+    )
+    printed = load(project, "print(bag.import_errors, *sorted(bag.dags))")
+    assert printed.splitlines()[-1].split() == ["{}", *sorted([name, "reidnet_v3", "zebra"])]

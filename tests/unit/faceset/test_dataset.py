@@ -187,3 +187,22 @@ def test_two_datasets_share_no_destination(tmp_path: Path, place: str, *, shares
     if why:
         assert place in why
         assert "give each dataset a destination of its own" in why
+
+
+@pytest.mark.parametrize("field", ["min_images: 2\nmin_images: 3\n", "training: {lr: 0.01, lr: 0.1}\n"])
+def test_a_field_that_is_there_twice_is_an_error(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text((DATASETS / "reidnet_v3.yaml").read_text().split("min_images:")[0] + field)
+    with pytest.raises(
+        dataset.DatasetError, match=r"twice\.yaml: cannot be read as YAML: (min_images|lr) is there twice"
+    ):
+        dataset.load(path)
+
+
+def test_two_files_of_one_dataset_are_an_error(tmp_path: Path) -> None:
+    for name in ("one.yaml", "one.yml"):
+        (tmp_path / name).write_text((DATASETS / "reidnet_v3.yaml").read_text())
+    with pytest.raises(dataset.DatasetError, match=r"one\.yaml: one\.yml lies beside it, .* remove one"):
+        dataset.load(tmp_path / "one.yaml")
+    with pytest.raises(dataset.DatasetError, match=r"one\.yml: one\.yaml lies beside it"):
+        dataset.load(tmp_path / "one.yml")

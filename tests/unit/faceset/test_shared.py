@@ -52,6 +52,19 @@ def test_how_late_a_mount_shows_what_others_wrote(mounts: str, late: int) -> Non
     assert shared.shown_late(Path("/data/merged/set.releases"), mounts) == late
 
 
+@pytest.mark.parametrize(
+    ("point", "written"),
+    [
+        ("/données/visages", "/données/visages"),
+        ("/data/two words", "/data/two\\040words"),
+        ("/data/back\\slash", "/data/back\\134slash"),
+        ("/data/顔", "/data/顔"),
+    ],
+)
+def test_a_mount_point_is_known_by_any_name(point: str, written: str) -> None:
+    assert shared.shown_late(Path(point, "set.releases"), LOCAL + NFS.format(point=written, options="")) == 60
+
+
 def test_a_volume_that_is_shown_late_is_refused_where_workers_are_two(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

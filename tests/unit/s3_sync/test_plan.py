@@ -1,6 +1,7 @@
 """The plan against a model in plain Python, for all tables."""
 
 import hashlib
+from fractions import Fraction
 
 import pyarrow as pa
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from s3_sync import listing, record
 from s3_sync.errors import DeletionRefused
-from s3_sync.plan import guard, plan
+from s3_sync.plan import allowed, guard, may_delete, plan, rounded_up
 
 EXPECTED = pa.schema([("key", pa.string()), ("size", pa.int64()), ("sha256", pa.binary(32))])
 keys = st.sampled_from(["a", "b", "c", "d/e", "é"])
@@ -49,12 +50,23 @@ def test_every_key_is_in_the_right_place(
     assert set(made.delete["key"].to_pylist()) == listed.keys() - expected.keys()
 
 
+def test_a_fraction_is_what_it_is_written_as() -> None:
+    """Of all numbers of keys up to 1,000: the advice of a refusal is enough, and a hundredth less is not."""
+    for listed in range(1, 1001):
+        may_go = {hundredths / 100: allowed(listed, hundredths / 100) for hundredths in range(101)}
+        for deletions in range(1, listed + 1):
+            advised = rounded_up(deletions, listed)
+            assert may_go[round(advised - 0.01, 2)] < deletions <= may_go[advised]
+    assert may_delete(29, 100, 0.29)
+    assert not may_delete(30, 100, 0.29)
+
+
 @given(st.integers(1, 20), st.integers(0, 20), st.floats(0, 1), st.integers(0, 20))
 def test_the_guard_counts_what_would_go(stay: int, go: int, fraction: float, approved: int) -> None:
     expected = table({f"stay{number}": (1, b"0" * 32) for number in range(stay)}, EXPECTED)
     listed = {f"stay{number}": (1, "e") for number in range(stay)} | {f"go{number}": (1, "e") for number in range(go)}
     made = plan(expected, table(listed, listing.SCHEMA), record.empty())
-    if go > fraction * (stay + go) and go > approved:
+    if go > Fraction(str(fraction)) * (stay + go) and go > approved:
         with pytest.raises(DeletionRefused):
             guard(made, fraction, approved)
     else:
