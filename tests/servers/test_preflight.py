@@ -54,9 +54,7 @@ def test_wrong_credentials(at: Place, monkeypatch: pytest.MonkeyPatch) -> str | 
 @promise
 def test_no_bucket(at: Place) -> None:
     """A bucket that is not there is refused in words, and none is made"""
-    with pytest.raises(
-    with pytest.raises(DestinationNotReady, match=r"absent\.example\.com .*create it .* or correct the destination"):
-    ):
+    with pytest.raises(DestinationNotReady, match=r"absent\.example\.com .*create it.* or correct the destination"):
         check_destination(at.connect(NEVER_MADE), at.target(NEVER_MADE))
     assert NEVER_MADE not in {one["Name"] for one in at.admin.list_buckets()["Buckets"]}
 
