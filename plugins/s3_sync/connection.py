@@ -12,7 +12,7 @@ from botocore.exceptions import NoCredentialsError
 
 from s3_sync.boto import Hook, prepare
 from s3_sync.credentials import S3Credentials, explained
-from s3_sync.named import DEFAULT, check_connection
+from s3_sync.named import DEFAULT, check_connection, how_to_add
 from s3_sync.options import check_encryption
 from s3_sync.resolved import SIGNATURE, Resolved, resolve
 from s3_sync.store import Patience, build
@@ -94,7 +94,9 @@ def connect(
     asked = hook.service_config
     request_payer = bool(asked.get("request_payer"))
     profile = hook.conn_config.profile_name
-    with explained(owner, method="assume-role" if hook.conn_config.role_arn else "", profile=profile):
+    method = "assume-role" if hook.conn_config.role_arn else ""
+    otherwise = f"; where there is no connection yet: {how_to_add(aws_conn_id)}"
+    with explained(owner, method=method, profile=profile, otherwise=otherwise):
         session = hook.session
         if (found := session.get_credentials()) is None:
             raise NoCredentialsError

@@ -227,16 +227,17 @@ def is_refused(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained(owner: str, *, method: str = "", profile: str | None = None) -> Iterator[None]:
+def explained(owner: str, *, method: str = "", profile: str | None = None, otherwise: str = "") -> Iterator[None]:
     """Say in words, while a session or a client is made, why it cannot be. Raises CredentialsNotReady.
 
-    ``method`` and ``profile`` are those of `remedy`.
+    ``method`` and ``profile`` are those of `remedy`, ``otherwise`` is what else may be done where nothing was found.
     """
     try:
         yield
     except (BotoCoreError, ClientError, ValueError) as error:
         raise CredentialsNotReady(
             f"{owner} gives no usable S3 client or credentials ({_told(error)}): {remedy(method, error, profile)}"
+            f"{otherwise if isinstance(error, NoCredentialsError) else ''}"
         ) from None
 
 
