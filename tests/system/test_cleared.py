@@ -23,7 +23,7 @@ pytestmark = pytest.mark.system
 NAME = "cleared"
 PREFIX = f"{NAME}/set"
 OF_NO_RELEASE = {".owner", ".work", "met"}
-"""Below the releases: who is at work, what passes between the tasks of a run, whom of the people to erase it has met."""
+"""Below the releases: who is at work, what passes between a run's tasks, whom of the people to erase it has met."""
 AFTER_SEAL = ("approve_deletions", "sync", "verify", "erase", "render_config", "summary")
 TO_SEAL = ("scan", "filter_manifest", "copy_shard", "seal")
 
