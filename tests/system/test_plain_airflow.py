@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,10 +140,10 @@ def plain(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
             yield started
     finally:
         process.send_signal(signal.SIGINT)
-        try:
+        with suppress(subprocess.TimeoutExpired):  # what does not end in time is ended
             process.wait(30)
-        finally:
-            end_group(process.pid)
+        end_group(process.pid)
+        process.wait()
 
 
 def log_in(api: httpx.Client, base_url: str, home: Path, process: subprocess.Popen[bytes], log: Path) -> None:
