@@ -125,16 +125,22 @@ class Probe:
         """Delete what was written: in a bucket with versioning by its versions, so that no marker is left either."""
         if any(one.versioned for one in written):
             try:
-                while found := self._versions(name):
-                    for version in found:
-                        where = {"Key": version["Key"], "VersionId": version["VersionId"]}
-                        self.send(self.client.delete_object, late=True, **where)
+                self._delete_versions(name)
             except ClientError:  # versions may be neither listed nor deleted: a marker on top will do
                 pass
             else:
                 return
         for one in written:
             one.delete(late=True)
+
+    def _delete_versions(self, name: str) -> None:
+        before: list[dict[str, str]] = []
+        # Some servers say that they have deleted a version, and keep it: a page that comes again is the last.
+        while (found := self._versions(name)) and found != before:
+            for version in found:
+                where = {"Key": version["Key"], "VersionId": version["VersionId"]}
+                self.send(self.client.delete_object, late=True, **where)
+            before = found
 
     def _versions(self, name: str) -> list[dict[str, str]]:
         """Return the first page of what there is of the keys that begin with ``name``."""

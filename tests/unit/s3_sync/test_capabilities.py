@@ -4,12 +4,15 @@ from typing import Any
 
 import pytest
 
+from local.seaweed import S3Server
 from s3_sync import asking, capabilities
 from s3_sync.capabilities import NAME, Probe, Writes
 from s3_sync.connection import S3Connection, connect
 from s3_sync.delete import Way
 from s3_sync.preflight import check_destination
 from s3_sync.target import S3Target
+from tests.unit.s3_sync import proxy
+from tests.unit.s3_sync.conftest import airflow_connection
 
 
 def left(admin: Any, target: S3Target) -> list[tuple[str, str]]:
@@ -53,6 +56,23 @@ def test_questions_that_are_disturbed_are_asked_again(admin: Any, connection: S3
     probe.send = disturbed
     assert capabilities.conditional_writes(probe).both
     assert len(set(asked)) == 2
+
+
+def test_a_server_that_keeps_versions_that_it_has_deleted_is_left_alone(
+    admin: Any, connection: S3Connection, target: S3Target, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = S3Target.parse(f"s3://versions.example.com/{target.prefix}")
+    admin.put_bucket_versioning(Bucket=target.bucket, VersioningConfiguration={"Status": "Enabled"})
+    kept = proxy.Answer(204, "No Content", (), b"")
+
+    def keeping(request: proxy.Request) -> proxy.Answer | None:
+        return kept if request.method == "DELETE" and "versionId=" in request.path else None
+
+    with proxy.running(server) as running:
+        running.instead = keeping
+        monkeypatch.setenv("AIRFLOW_CONN_KEEPING", airflow_connection(server, running.endpoint))
+        keeps = connect(target.bucket, aws_conn_id="keeping")
+        assert capabilities.keeps_sums(Probe.of(keeps, target.sibling(".releases")))
 
 
 def test_deletions_go_one_by_one_or_with_content_md5_where_they_must(
