@@ -6,7 +6,6 @@ Without versioning a key has one version, called ``null``. Every call here is sa
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from botocore.exceptions import ClientError
 from s3_sync.delete import BATCH, Way, remove
 from s3_sync.errors import NoAnswer, S3SyncError, cause
 from s3_sync.publish import POINTER, put_file, read_pointer
+from s3_sync.vouch import has, is_checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -173,9 +173,10 @@ def renew(
     """
     replaced = 0
     gone = []
+    checked = is_checked(connection, target)
     for name, folder in anew:
         if folder is not None:
-            replaced += _replace_files(connection, target, folder, check)
+            replaced += _replace_files(connection, target, folder, check, checked=checked)
         if folder is None or folder.name != name:
             gone.append(name)
     found = list_versions(connection, target)
@@ -184,14 +185,18 @@ def renew(
     return replaced, found.filter(pc.or_(older, in_folders(found, gone)))
 
 
-def _replace_files(connection: S3Connection, target: S3Target, folder: Path, check: Callable[[], None]) -> int:
+def _replace_files(
+    connection: S3Connection, target: S3Target, folder: Path, check: Callable[[], None], *, checked: bool
+) -> int:
     """Put every file of ``folder`` under ``target``/<folder's name>/ whose bytes are not there yet; return how many."""
     replaced = 0
     for path in sorted(folder.iterdir()):
         key = f"{folder.name}/{path.name}"
-        if not _is_there(connection, target, key, path):
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").digest()
+        if not has(connection, target.key(key), path.stat().st_size, sha256, checked=checked):
             check()
-            put_file(connection, target, path, key)
+            put_file(connection, target, path, key, checked=checked)
             replaced += 1
     return replaced
 
@@ -209,25 +214,3 @@ def fetch(connection: S3Connection, target: S3Target, folder: Path, names: Itera
         with os.fdopen(handle, "wb") as file:
             for block in answer["Body"].iter_chunks(CHUNK):
                 file.write(block)
-
-
-def _is_there(connection: S3Connection, target: S3Target, key: str, path: Path) -> bool:
-    """Whether an object has exactly the bytes of a file, by the SHA-256 that S3 keeps, or of what it sends."""
-    where = {"Bucket": target.bucket, "Key": target.key(key)}
-    with path.open("rb") as file:
-        wanted = hashlib.file_digest(file, "sha256")
-    try:
-        head = connection.client.head_object(**where, ChecksumMode="ENABLED")
-        if head["ContentLength"] != path.stat().st_size:
-            return False
-        # One that is another says nothing: after an upload in parts it is a sum of sums.
-        if head.get("ChecksumSHA256") == base64.b64encode(wanted.digest()).decode():
-            return True
-        found = hashlib.sha256()
-        for block in connection.client.get_object(**where)["Body"].iter_chunks(CHUNK):
-            found.update(block)
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-            return False
-        raise
-    return found.digest() == wanted.digest()

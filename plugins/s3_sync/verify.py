@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from botocore.exceptions import ClientError
 
-from s3_sync import archived, listing
+from s3_sync import listing
 from s3_sync.asking import ask
 from s3_sync.errors import VerifyFailed
 from s3_sync.plan import plan
-from s3_sync.vouch import is_checked
+from s3_sync.vouch import has, is_checked
 
 if TYPE_CHECKING:
     from s3_sync.connection import S3Connection
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1 << 20
 # A difference that is there is there in each of so many listings; one that a damaged page told of is not.
 LISTINGS = 3
 
@@ -83,11 +79,9 @@ def _compare(
         log.info("%d objects have no record: asking for their checksums", unproven.num_rows)
     checked = unproven.num_rows > 0 and is_checked(connection, target.sibling(".releases"))
     with ThreadPoolExecutor(max_concurrency) as pool:
-        keys = unproven["key"].to_pylist()
+        keys, *wanted = (unproven[name].to_pylist() for name in ("key", "size", "sha256"))
         proven = pool.map(
-            lambda key, wanted: ask(key, lambda: _has(connection, target, key, wanted, checked=checked)),
-            keys,
-            unproven["sha256"].to_pylist(),
+            lambda key, *one: ask(key, lambda: has(connection, target.key(key), *one, checked=checked)), keys, *wanted
         )
         differing += [key for key, right in zip(keys, proven, strict=True) if not right]
 
@@ -101,27 +95,3 @@ def _compare(
             differing=differing,
         )
     return VerifyResult(pa.concat_tables([todo.skip, unproven]), todo.skip.num_rows, unproven.num_rows)
-
-
-def _has(connection: S3Connection, target: S3Target, key: str, sha256: bytes, *, checked: bool) -> bool:
-    """Whether an object has this SHA-256, by what a server keeps that has ``checked`` it, or else by reading it.
-
-    A kept one that is another proves nothing: after an upload in parts it is, on many servers, a sum of sums. What
-    has gone meanwhile, or has been archived, has none.
-    """
-    where = {"Bucket": target.bucket, "Key": target.key(key)}
-    try:
-        if checked:
-            head = connection.client.head_object(**where, ChecksumMode="ENABLED")
-            if archived.tells_archived(head):
-                return False
-            if head.get("ChecksumSHA256") == base64.b64encode(sha256).decode():
-                return True
-        computed = hashlib.sha256()
-        for block in connection.client.get_object(**where)["Body"].iter_chunks(CHUNK):
-            computed.update(block)
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404 or archived.is_refusal(error):
-            return False
-        raise
-    return computed.digest() == sha256

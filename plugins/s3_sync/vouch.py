@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
+from s3_sync import archived
 from s3_sync.asking import Damaged
 from s3_sync.capabilities import Probe, checks_bytes
 
@@ -38,13 +40,40 @@ def vouch(connection: S3Connection, key: str, etag: str | None, sha256: bytes, c
     """
     if content is not None and etag and _is_md5_of(content, etag):
         return etag
+    found, etag = _read(connection, key)
+    if found != sha256:
+        raise Damaged("what lies there is not what was sent")
+    return etag
+
+
+def has(connection: S3Connection, key: str, size: int, sha256: bytes, *, checked: bool) -> bool:
+    """Whether the object ``key`` (of the bucket) has this SHA-256, by the one that a server keeps, or by reading it.
+
+    A kept one counts only of a server that has ``checked`` it (`is_checked`), and one that is another proves nothing:
+    after an upload in parts it is, on many servers, a sum of sums. What has gone meanwhile, or has been archived, has
+    none.
+    """
+    try:
+        if checked:
+            head = connection.client.head_object(Bucket=connection.bucket, Key=key, ChecksumMode="ENABLED")
+            if head["ContentLength"] != size or archived.tells_archived(head):
+                return False
+            if head.get("ChecksumSHA256") == base64.b64encode(sha256).decode():
+                return True
+        return _read(connection, key)[0] == sha256
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404 or archived.is_refusal(error):
+            return False
+        raise
+
+
+def _read(connection: S3Connection, key: str) -> tuple[bytes, str]:
+    """Return the SHA-256 of an object's bytes, and its ETag."""
     answer = connection.client.get_object(Bucket=connection.bucket, Key=key)
     found = hashlib.sha256()
     for block in answer["Body"].iter_chunks(CHUNK):
         found.update(block)
-    if found.digest() != sha256:
-        raise Damaged("what lies there is not what was sent")
-    return str(answer["ETag"])
+    return found.digest(), str(answer["ETag"])
 
 
 def _is_md5_of(content: bytes, etag: str) -> bool:
