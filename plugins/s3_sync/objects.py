@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from s3_sync.errors import InvalidObjects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from s3_sync.target import S3Target
 
@@ -137,6 +137,19 @@ def _size_and_sha256(root: int, key: str) -> tuple[int, bytes]:
         while block := file.read(CHUNK):
             digest.update(block)
         return file.tell(), digest.digest()
+
+
+def checked(parts: Iterable[bytes], sha256: bytes, otherwise: type[InvalidObjects]) -> Iterator[bytes]:
+    """Yield the parts of an object; raise ``otherwise`` behind the last one if they do not have this SHA-256.
+
+    An error raised here, also there, makes obstore abort the upload in parts.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+        yield part
+    if digest.digest() != sha256:
+        raise otherwise
 
 
 @contextmanager

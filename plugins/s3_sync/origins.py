@@ -182,16 +182,7 @@ def stream(source: S3Source, item: Item, part: int) -> Iterator[bytes]:
     except ClientError as error:
         _explain(error)
         raise
-    return _checked(body.iter_chunks(part), item)
-
-
-def _checked(parts: Iterator[bytes], item: Item) -> Iterator[bytes]:
-    digest = hashlib.sha256()
-    for block in parts:
-        digest.update(block)
-        yield block
-    if digest.digest() != item.sha256:
-        raise ObjectChanged
+    return objects.checked(body.iter_chunks(part), item.sha256, ObjectChanged)
 
 
 def copy(connection: S3Connection, target: S3Target, source: S3Source, item: Item, options: ObjectOptions) -> str:

@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import obstore
@@ -18,6 +19,7 @@ from s3_sync.asking import ask
 from s3_sync.errors import CredentialsNotReady, InvalidObjects, LeaseLost, UploadFailed, cause
 from s3_sync.objects import Item
 from s3_sync.origins import Origin, Place
+from s3_sync.source import bare
 from s3_sync.vouch import is_checked, vouch
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ class Progress:
                 self.unchanged += 1
                 self.unchanged_bytes += item.size
             if etag:
-                self.proofs.append((item.key, item.sha256, etag.removeprefix("W/").strip('"')))
+                self.proofs.append((item.key, item.sha256, bare(etag)))
 
     def failed(self, item: Item, error: Exception) -> None:
         with self.lock:
@@ -285,14 +287,8 @@ def _send(
 
 
 def _checked_parts(root: int, item: Item, part: int) -> Iterator[bytes]:
-    """Yield the file in parts. An error raised here, also after the last part, makes obstore abort the upload."""
-    digest = hashlib.sha256()
     with objects.open_key(root, item.file) as file:
-        while block := file.read(part):
-            digest.update(block)
-            yield block
-    if digest.digest() != item.sha256:
-        raise FileChanged
+        yield from objects.checked(iter(partial(file.read, part), b""), item.sha256, FileChanged)
 
 
 def _streamed_md5(root: int, item: Item) -> str:
