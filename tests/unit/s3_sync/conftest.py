@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,3 +46,28 @@ def airflow_connection(server: seaweed.S3Server, endpoint: str) -> str:
 @pytest.fixture
 def target() -> S3Target:
     return S3Target.parse(f"s3://{BUCKET}/{uuid.uuid4().hex}/set/")
+
+
+FILES = {"anna/1.jpg": b"one", "anna/2.jpg": b"two", "b en/it's #1 é.png": b"three"}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    for key, data in FILES.items():
+        put(folder / key, data)
+    return folder
+
+
+def put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def there(admin: Any, target: S3Target) -> dict[str, bytes]:
+    """Bytes by key of all that lies under the target."""
+    found = admin.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix).get("Contents", ())
+    return {
+        item["Key"].removeprefix(target.prefix): admin.get_object(Bucket=target.bucket, Key=item["Key"])["Body"].read()
+        for item in found
+    }

@@ -28,8 +28,7 @@ from s3_sync.sync import sync
 from s3_sync.target import S3Target
 from s3_sync.verify import verify
 from tests.unit.s3_sync import proxy
-from tests.unit.s3_sync.conftest import BUCKET, airflow_connection
-from tests.unit.s3_sync.test_sync import FILES, put, there
+from tests.unit.s3_sync.conftest import BUCKET, FILES, airflow_connection, there
 
 pytestmark = pytest.mark.usefixtures("connection")
 
@@ -51,13 +50,6 @@ def as_s3_has_it(request: proxy.Request, answer: proxy.Answer, key: str = KEY) -
     if request.operation in {"GetObject", "CopyObject"}:
         return proxy.Answer(403, "Forbidden", (("Content-Type", "application/xml"),), REFUSED.encode())
     return answer
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    for key, data in FILES.items():
-        put(tmp_path / "source" / key, data)
-    return tmp_path / "source"
 
 
 @pytest.fixture

@@ -15,19 +15,11 @@ from s3_sync.plan import guard, may_delete, plan, rounded_up
 from s3_sync.sync import sync
 from s3_sync.target import S3Target
 from s3_sync.verify import verify
-from tests.unit.s3_sync.conftest import BUCKET
+from tests.unit.s3_sync.conftest import BUCKET, FILES, there
 from tests.unit.s3_sync.test_plan import EXPECTED, table
-from tests.unit.s3_sync.test_sync import FILES, put, there
 
 OWN = ["anna/", "b en/"]
 OTHERS = ["", "nobody/", "anna/deeper/", "anna_$folder$", "nobody_$folder$", "_$folder$"]
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    for key, data in FILES.items():
-        put(tmp_path / "source" / key, data)
-    return tmp_path / "source"
 
 
 @pytest.fixture

@@ -27,30 +27,7 @@ from s3_sync.sync import sync
 from s3_sync.target import S3Target
 from s3_sync.verify import verify
 from tests.unit.disks import fill_blocks, free
-
-FILES = {"anna/1.jpg": b"one", "anna/2.jpg": b"two", "b en/it's #1 é.png": b"three"}
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    for key, data in FILES.items():
-        put(folder / key, data)
-    return folder
-
-
-def put(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
-def there(admin: Any, target: S3Target) -> dict[str, bytes]:
-    """Bytes by key of all that lies under the target."""
-    found = admin.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix).get("Contents", ())
-    return {
-        item["Key"].removeprefix(target.prefix): admin.get_object(Bucket=target.bucket, Key=item["Key"])["Body"].read()
-        for item in found
-    }
+from tests.unit.s3_sync.conftest import FILES, put, there
 
 
 def test_the_prefix_gets_exactly_the_files(

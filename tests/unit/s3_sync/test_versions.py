@@ -14,7 +14,7 @@ from s3_sync.sync import sync
 from s3_sync.target import S3Target
 from s3_sync.verify import verify
 from tests.s3_client import client
-from tests.unit.s3_sync.test_sync import FILES, put, there
+from tests.unit.s3_sync.conftest import FILES, put, there
 
 
 @pytest.fixture
