@@ -205,11 +205,11 @@ def begun_run() -> Run:
 
 
 @contextmanager
-def refused(error: type[Exception]) -> Iterator[None]:
+def refused(*errors: type[Exception]) -> Iterator[None]:
     """End the task for good where the block raises such an error: another try would raise it again."""
     try:
         yield
-    except error as why:
+    except errors as why:
         raise AirflowFailException(str(why)) from why
 
 
@@ -275,10 +275,8 @@ def declared_run() -> Run:
     """The run that this task belongs to; unknown or wrong params fail it at once."""
     context = get_current_context()
     dataset = DATASETS[context["dag"].dag_id]
-    try:
+    with refused(run_params.ParamsError):
         checked = run_params.check(dict(context["params"]), dataset)
-    except run_params.ParamsError as error:
-        raise AirflowFailException(str(error)) from error
     return Run(dataset, checked, context["run_id"], partitions_of(dataset, checked, context), sources_of(dataset))
 
 
@@ -386,7 +384,7 @@ def preflight() -> dict[str, Any]:
 
     run = declared_run()
     check_destination_is_its_own(run)
-    try:
+    with refused(NotReadyError, DestinationNotReady, EraseFailed, InvalidTarget, SourceNotReady):
         check(run)
         target = S3Target.parse(run.params.destination)
         connection = None
@@ -399,8 +397,6 @@ def preflight() -> dict[str, Any]:
             check_destination(connection, target, sole_writer=run.dataset.sole_writer)
             for person in sorted(people(run))[:1]:  # may versions be listed?
                 list_versions(connection, target, f"{person}/")
-    except (NotReadyError, DestinationNotReady, EraseFailed, InvalidTarget, SourceNotReady) as error:
-        raise AirflowFailException(str(error)) from error
     wait_for_turn(run, anew=True)
     run = turns.begin(run)
     if why := nothing_to_do(run):
@@ -488,14 +484,11 @@ def verify() -> Iterator[Metadata]:
     expected = tables.read(folder / release.MANIFEST_FILE, ["key", "size", "sha256"])
     releases = target.sibling(".releases")
     pointer = sealed.pointer(f"{releases.uri}{sealed.release_id}/")
-    try:
-        with lease.hold(connection, target, **holding(run)) as check:
-            proof = verify_prefix(connection, target, expected, read_record(run.sync_record(), connection, target))
-            tables.write(proof.objects, folder / release.OBJECTS_FILE)
-            check()
-            publish(connection, releases, folder, release.SEALED_FILES, pointer, check=check)
-    except LeaseHeld as error:
-        raise AirflowFailException(str(error)) from error
+    with refused(LeaseHeld), lease.hold(connection, target, **holding(run)) as check:
+        proof = verify_prefix(connection, target, expected, read_record(run.sync_record(), connection, target))
+        tables.write(proof.objects, folder / release.OBJECTS_FILE)
+        check()
+        publish(connection, releases, folder, release.SEALED_FILES, pointer, check=check)
     yield Metadata(asset_of(run.dataset), extra={**pointer, "dataset": sealed.dataset, "destination": target.uri})
 
 
@@ -512,13 +505,11 @@ def erase() -> dict[str, Any] | None:
     run, sealed = sealed_run()
     target = S3Target.parse(run.params.destination)
     connection = None
-    try:
+    with refused(erase.EraseError, EraseFailed, LeaseHeld):
         people = erase.finish(run)
         if people and not run.params.skip_upload:
             connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
             erase_in_bucket(run, sealed["release_id"], people, connection, target)
-    except (erase.EraseError, EraseFailed, LeaseHeld) as error:
-        raise AirflowFailException(str(error)) from error
     written = receipt.write(run, people, [met.in_words(one) for one in met.unmet(run)])
     if connection is not None:
         for path in written:
