@@ -12,9 +12,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from uuid import uuid4
 
 from botocore.config import Config
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Quoting = Literal["quoted", "bare"]
 Order = Literal["by key", "by folder", "in no order"]
+Versions = Literal["on", "suspended", "off", "unknown"]
 
 ROUNDS = 3
 NAME = ".probe-"
@@ -57,29 +59,37 @@ class Writes:
         return self.creates and self.replaces is not None
 
 
+class Listing(NamedTuple):
+    """How a server lists: in which order, and whether it is ``whole``: no key is lost where a page ends."""
+
+    order: Order
+    whole: bool
+
+
 @dataclass(frozen=True)
 class Capabilities:
-    """What a server can do.
+    """What a server can do, in the order of `QUESTIONS`.
 
     ``copies``: it copies an object only while that has the ETag which is asked for. ``checks``: it refuses bytes that
-    are no longer those which were sent. ``keeps``: it gives back the SHA-256 that an upload carried. ``order``: of its
-    listings, which are ``whole`` if they lose no key where a page ends.
+    are no longer those which were sent. ``keeps``: it gives back the SHA-256 that an upload carried. ``deletes``: how
+    it takes deletions.
     """
 
     writes: Writes
     copies: bool
     checks: bool
     keeps: bool
+    listing: Listing
     deletes: Way
-    order: Order
-    whole: bool
+    versions: Versions
 
     def __str__(self) -> str:
         return (
             f"creates on condition: {_yes(self.writes.creates)}; replaces on condition: {_yes(self.writes.replaces)};"
             f" copies on condition: {_yes(self.copies)}; checks uploads: {_yes(self.checks)}; keeps SHA-256:"
-            f" {_yes(self.keeps)}; deletes: {self.deletes.value}; lists: {self.order}"
-            f"{'' if self.whole else ', and leaves names beyond ASCII out of listings of many pages'}"
+            f" {_yes(self.keeps)}; deletes: {self.deletes.value}; lists: {self.listing.order}"
+            f"{'' if self.listing.whole else ', and leaves names beyond ASCII out of listings of many pages'};"
+            f" versions: {self.versions}"
         )
 
 
@@ -297,49 +307,82 @@ def keeps_sums(probe: Probe) -> bool:
         return one.put(ONE) is not None and one.kept_sum() == base64.b64encode(hashlib.sha256(ONE).digest()).decode()
 
 
-def listing_and_deletion(probe: Probe) -> tuple[Order, bool, Way]:
-    """Find out in which order a server lists, whether its pages leave nothing out, and how it takes deletions.
+def order_of_listing(probe: Probe) -> Listing:
+    """Find out how a server lists.
 
     LocalStack 4.13 leaves out names beyond ASCII where a page begins.
 
-    Raises DestinationNotReady for a server that lists too late what was written, or deletes nothing in any way.
+    Raises DestinationNotReady for a server that lists too late what was written.
     """
     for _ in range(ROUNDS):
         # As whole keys "-" < "/" < "0"; folder by folder, what lies in a folder comes first.
-        with probe.objects("-", "/1", "0", "é") as objects:
-            for one in objects:
-                one.put(ONE)
-            keys = [one.key for one in objects]
+        with _written_at_once(probe, "-", "/1", "0", "é") as keys:
             name = keys[0].removesuffix("-")
             listed = probe.listed(name)
             if sorted(listed) != sorted(keys):
                 continue
-            whole = sorted(key for page in _pages_of_one(probe, name, len(keys)) for key in page) == sorted(keys)
-            refused, way = remove(probe.connection, probe.beside.bucket, [{"Key": key} for key in keys])
-            left = probe.listed(name)
-            if refused or left:
-                why = f"{refused[0]['Code']}: {refused[0].get('Message')}" if refused else "they are still listed"
-                raise DestinationNotReady(
-                    f"bucket {probe.beside.bucket} lets nothing be deleted ({why}): allow s3:DeleteObject"
-                )
-            for one in objects:
-                one.written = one.versioned
+            whole = sorted(key for page in _pages(probe, name, len(keys)) for key in page) == sorted(keys)
             by_folder = [keys[1], keys[0], *keys[2:]]
-            return "by key" if listed == keys else "by folder" if listed == by_folder else "in no order", whole, way
+            return Listing("by key" if listed == keys else "by folder" if listed == by_folder else "in no order", whole)
     raise DestinationNotReady(
         f"bucket {probe.beside.bucket} at {probe.connection.endpoint} does not list what has just been written there: a"
         " sync would take it for missing. Use a server whose listings are up to date, as S3's are"
     )
 
 
-def _pages_of_one(probe: Probe, prefix: str, most: int) -> Iterator[list[str]]:
+def way_of_deletion(probe: Probe) -> Way:
+    """Find out how a server takes deletions. Raises DestinationNotReady for one that deletes nothing in any way."""
+    with _written_at_once(probe, "-1", "-2") as keys:
+        refused, way = remove(probe.connection, probe.beside.bucket, [{"Key": key} for key in keys])
+        if refused or probe.listed(keys[0].removesuffix("1")):
+            why = f"{refused[0]['Code']}: {refused[0].get('Message')}" if refused else "they are still listed"
+            raise DestinationNotReady(
+                f"bucket {probe.beside.bucket} lets nothing be deleted ({why}): allow s3:DeleteObject"
+            )
+        return way
+
+
+@contextmanager
+def _written_at_once(probe: Probe, *endings: str) -> Iterator[list[str]]:
+    """Give the keys of objects that are there."""
+    with probe.objects(*endings) as objects, ThreadPoolExecutor(len(endings)) as pool:
+        list(pool.map(lambda one: one.put(ONE), objects))
+        yield [one.key for one in objects]
+
+
+def _pages(probe: Probe, prefix: str, most: int) -> Iterator[list[str]]:
+    """Yield the keys of pages of two; of no more than ``most`` pages, should a listing go in circles."""
     following: dict[str, str] = {}
     for _ in range(most):
-        page = probe.send(probe.client.list_objects_v2, Prefix=prefix, MaxKeys=1, **following)
+        page = probe.send(probe.client.list_objects_v2, Prefix=prefix, MaxKeys=2, **following)
         yield [item["Key"] for item in page.get("Contents", ())]
         if not page.get("IsTruncated"):
             return
         following = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def versioning(probe: Probe) -> Versions:
+    """Find out whether a bucket keeps versions; unknown where that may not be asked."""
+    try:
+        answer = probe.send(probe.client.get_bucket_versioning)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] not in {403, 501}:
+            raise
+        return "unknown"
+    said: dict[str | None, Versions] = {"Enabled": "on", "Suspended": "suspended"}
+    return said.get(answer.get("Status"), "off")
+
+
+QUESTIONS: tuple[Callable[[Probe], Any], ...] = (
+    conditional_writes,
+    conditional_copy,
+    checks_bytes,
+    keeps_sums,
+    order_of_listing,
+    way_of_deletion,
+    versioning,
+)
+"""All of them; each may be asked while the others are."""
 
 
 def sweep(connection: S3Connection, beside: S3Target) -> None:

@@ -41,7 +41,7 @@ LAST_REQUEST_S = 10 - CONNECT_TIMEOUT_S - READ_TIMEOUT_S
 SIBLING = ".releases"
 PROBE = b"probe"
 HASTY = Patience(CONNECT_TIMEOUT_S, READ_TIMEOUT_S, 0, LAST_REQUEST_S, 0.1, 1.0)
-QUESTIONS_AT_ONCE = 8
+AT_ONCE = 2 + len(capabilities.QUESTIONS)
 _NO_ENCRYPTION = "leave it to the bucket's default, or use an endpoint that has it (on some only with TLS)"
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, RequestTimeTooSkewed
 MAX_SKEW = timedelta(minutes=15)
@@ -79,9 +79,10 @@ def check_destination(connection: S3Connection, target: S3Target, *, sole_writer
     check.bucket()
     check.listing()
     check.probe()
-    able = check.abilities(sole_writer=sole_writer)
-    check.policy()
-    return able
+    found = check.all_else()
+    log.info("%s at %s: %s", target.bucket, connection.endpoint, found)
+    check_writes(connection, target, found.writes, sole_writer=sole_writer)
+    return found
 
 
 class _Check:
@@ -136,7 +137,7 @@ class _Check:
 
     def probe(self) -> None:
         """See that an object can be written, that no stranger reads it, and that it can be deleted."""
-        with self._allowed("s3:PutObject, s3:GetObject and s3:DeleteObject"), self.asking.objects("") as (one,):
+        with self._allowed(), self.asking.objects("") as (one,):
             self._put(one)
             self._refuses_strangers(one)
 
@@ -170,34 +171,26 @@ class _Check:
             return False
         return True
 
-    def abilities(self, *, sole_writer: bool) -> Capabilities:
-        """Find out what the server can do, all at the same time, and refuse one that cannot do what must be."""
-        with (
-            self._allowed("s3:PutObject, s3:GetObject and s3:DeleteObject"),
-            ThreadPoolExecutor(QUESTIONS_AT_ONCE) as pool,
-        ):
-            writes = pool.submit(capabilities.conditional_writes, self.asking)
-            copies = pool.submit(capabilities.conditional_copy, self.asking)
-            checks = pool.submit(capabilities.checks_bytes, self.asking)
-            keeps = pool.submit(capabilities.keeps_sums, self.asking)
-            listed = pool.submit(capabilities.listing_and_deletion, self.asking)
-            place = pool.submit(
-                check_one_place,
-                self.asking,
-                self.connection.new_store(HASTY),
-            )
+    def all_else(self) -> Capabilities:
+        """Do all other checks, and find out what the server can do.
+
+        At the same time: one after the other they would take too long where the server is far away.
+        """
+        store = self.connection.new_store(HASTY)
+        with ThreadPoolExecutor(AT_ONCE) as pool, self._allowed():
+            policy = pool.submit(self.policy)
+            place = pool.submit(check_one_place, self.asking, store)
+            asked = [pool.submit(question, self.asking) for question in capabilities.QUESTIONS]
+            policy.result()
             place.result()
-            order, whole, way = listed.result()
-            able = Capabilities(writes.result(), copies.result(), checks.result(), keeps.result(), way, order, whole)
-        log.info("%s at %s: %s", self.target.bucket, self.connection.endpoint, able)
-        check_writes(self.connection, self.target, able.writes, sole_writer=sole_writer)
-        return able
+            return Capabilities(*(one.result() for one in asked))
 
     @contextmanager
-    def _allowed(self, actions: str) -> Iterator[None]:
+    def _allowed(self) -> Iterator[None]:
         try:
             yield
         except (ClientError, BaseError) as error:
+            actions = "s3:PutObject, s3:GetObject and s3:DeleteObject"
             remedy = f"allow {actions} on {self.target.uri}* and {self.beside.uri}* (and the KMS key, if one is used)"
             raise self._not_ready("cannot be used as a sync needs it", remedy, error) from error
 

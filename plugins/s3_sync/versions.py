@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from s3_sync import archived, record
 from s3_sync.asking import ask, pages
+from s3_sync.capabilities import Probe, versioning
 from s3_sync.errors import NoAnswer
 
 if TYPE_CHECKING:
@@ -51,14 +52,10 @@ def restore(
 
 def is_versioned(connection: S3Connection, target: S3Target) -> bool:
     """Return whether the bucket keeps versions, or kept them once; False if the credentials may not ask."""
-    try:
-        answer = ask(target.uri, lambda: connection.client.get_bucket_versioning(Bucket=target.bucket))
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] not in {403, 501}:
-            raise
+    found = versioning(Probe.of(connection, target))
+    if found == "unknown":
         log.info("the bucket's versioning cannot be read (s3:GetBucketVersioning): everything is uploaded")
-        return False
-    return answer.get("Status") in {"Enabled", "Suspended"}
+    return found in {"on", "suspended"}
 
 
 def list_versions(connection: S3Connection, target: S3Target) -> pa.Table:

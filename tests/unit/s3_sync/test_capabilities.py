@@ -29,7 +29,8 @@ def test_seaweedfs_can_do_all_that_safety_rests_on(admin: Any, status: str) -> N
     admin.put_bucket_versioning(Bucket=target.bucket, VersioningConfiguration={"Status": status})
     found = check_destination(connect(target.bucket), target)
     assert found.writes == Writes(creates=True, replaces="quoted")
-    assert (found.copies, found.checks, found.keeps, found.whole) == (True, True, True, True)
+    assert (found.copies, found.checks, found.keeps, found.listing.whole) == (True, True, True, True)
+    assert found.versions == {"Enabled": "on", "Suspended": "suspended"}[status]
     assert found.deletes is Way.BATCH
     assert [key for kind, key in left(admin, target) if (status, kind) != ("Suspended", "DeleteMarkers")] == []
 

@@ -28,6 +28,7 @@ from s3_sync.target import S3Target
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
 
+EMPTY = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
 ACTIONS = {"s3:GetObject": "be read", "s3:ListBucket": "be listed"}
 
 
@@ -185,6 +186,32 @@ def test_a_block_of_public_access_with_a_gap_is_refused(
         monkeypatch.setenv("AIRFLOW_CONN_SAYING", airflow_connection(server, saying.endpoint))
         with nullcontext() if gap is None else pytest.raises(DestinationNotReady, match="switch on all four"):
             check_destination(connect(target.bucket, aws_conn_id="saying"), target)
+
+
+@pytest.mark.parametrize("verb", ["PutObject", "GetObject", "ListObjectsV2", "CopyObject", "DeleteObjects"])
+def test_two_places_behind_one_endpoint_are_noticed(
+    server: S3Server, target: S3Target, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if one of the clients were led elsewhere: what it says is done is not, what it looks for is not there."""
+    nowhere = {
+        "PutObject": proxy.Answer(200, "OK", (("ETag", '"x"'),), b""),
+        "GetObject": proxy.Answer(404, "Not Found", (), b"<Error><Code>NoSuchKey</Code></Error>"),
+        "ListObjectsV2": proxy.Answer(200, "OK", (), EMPTY),
+        "CopyObject": proxy.Answer(200, "OK", (), b"<CopyObjectResult><ETag>x</ETag></CopyObjectResult>"),
+        "DeleteObjects": proxy.Answer(200, "OK", (), b"<DeleteResult><Deleted><Key>x</Key></Deleted></DeleteResult>"),
+    }
+
+    def led_away(request: proxy.Request) -> proxy.Answer | None:
+        by_obstore = (request.header("user-agent") or "").startswith("object_store")
+        return nowhere[verb] if by_obstore and request.operation.partition(" ")[0] == verb else None
+
+    with proxy.running(server) as leading:
+        leading.instead = led_away
+        monkeypatch.setenv("AIRFLOW_CONN_LEADING", airflow_connection(server, leading.endpoint))
+        done = verb.removesuffix("Objects").removesuffix("Object").removesuffix("ObjectsV2")
+        shown = {"Get": "PUT"}.get(done, done.upper())
+        with pytest.raises(DestinationNotReady, match=f"after a {shown} by one of the two clients"):
+            check_destination(connect(target.bucket, aws_conn_id="leading"), target)
 
 
 def test_a_server_that_does_not_tell_the_time_is_refused(
