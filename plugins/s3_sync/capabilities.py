@@ -153,9 +153,15 @@ class Probe:
             before = found
 
     def _versions(self, name: str) -> list[dict[str, str]]:
-        """Return the first page of what there is of the keys that begin with ``name``."""
-        page = self.send(self.client.list_object_versions, late=True, Prefix=name)
-        return [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+        """Return the first page of what there is of the keys that begin with ``name``.
+
+        One that is empty is asked for once more, as `asking.list_objects` does.
+        """
+        for _ in range(2):
+            page = self.send(self.client.list_object_versions, late=True, Prefix=name)
+            if found := [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
+                return found
+        return []
 
 
 class ProbeObject:
