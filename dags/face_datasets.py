@@ -375,7 +375,7 @@ def preflight() -> dict[str, Any]:
     from include.faceset import shared, turns
     from include.faceset.preflight import NotReadyError, nothing_to_do
     from include.faceset.preflight import preflight as check
-    from include.faceset.suppressed import people
+    from include.faceset.suppressed import to_erase
     from s3_sync.connection import connect
     from s3_sync.erase import EraseFailed, list_versions
     from s3_sync.errors import DestinationNotReady, InvalidTarget, SourceNotReady
@@ -395,7 +395,7 @@ def preflight() -> dict[str, Any]:
                 source.check(connection, target)
         if connection is not None:
             check_destination(connection, target, sole_writer=run.dataset.sole_writer)
-            for person in sorted(people(run))[:1]:  # may versions be listed?
+            for person in sorted(to_erase(run))[:1]:  # may versions be listed?
                 list_versions(connection, target, f"{person}/")
     wait_for_turn(run, anew=True)
     run = turns.begin(run)
@@ -553,7 +553,7 @@ def summary() -> dict[str, Any]:
     """Tell a person what happened to every file, what differs from before, and what to do next."""
     from include.faceset import release, render_config
     from include.faceset import summary as summaries
-    from include.faceset.suppressed import people
+    from include.faceset.suppressed import to_erase
     from s3_sync import erase as s3
     from s3_sync.connection import connect
     from s3_sync.delete import delete_prefix
@@ -575,7 +575,7 @@ def summary() -> dict[str, Any]:
         named: list[str] = []
         if connection is not None:
             listing = list_prefix(connection, target)
-            of_people = s3.of_folders(connection, target, sorted(people(run)))
+            of_people = s3.of_folders(connection, target, sorted(to_erase(run)))
             to_erase, named = s3.counts(of_people), s3.tops(of_people)
         return {"summary": str(summaries.dry_run(run, listing, took, to_erase, named))}
 

@@ -78,7 +78,7 @@ class Found:
 
 def begin(mine: Attempt) -> None:
     """Erase, and keep in mind by which list: `finish` goes by the same one."""
-    listed = suppressed.people(mine.run)
+    listed = suppressed.to_erase(mine.run)
     met.remember(mine.run, listed, within=mine.folder)
     erase(mine, listed)
     said = json.dumps(receipt.digest(mine.run, listed))
@@ -91,7 +91,7 @@ def finish(run: Run) -> People:
     Raises:
         EraseError: the list is no longer the one that the run began with.
     """
-    listed = suppressed.people(run)
+    listed = suppressed.to_erase(run)
     if not _is_as_begun(run, listed):
         msg = (
             "the list of people to erase was changed while this run was at work, and its release goes by the list as "
@@ -200,7 +200,7 @@ def foresee(run: Run) -> dict[str, int]:
     `listed` people; of the last release `people`, `images` and those `disputed`; over all of them `releases` and their
     `rows`; and `parts`.
     """
-    listed = suppressed.people(run)
+    listed = suppressed.to_erase(run)
     counts = dict.fromkeys(("people", "images", "disputed", "releases", "rows", "parts"), 0) | {"listed": len(listed)}
     if not listed:
         return counts
@@ -217,7 +217,7 @@ def foresee(run: Run) -> dict[str, int]:
 
 def named(run: Run) -> People:
     """Whom of the people on the list a kept release or a known part names; nothing is changed."""
-    listed = suppressed.people(run)
+    listed = suppressed.to_erase(run)
     in_releases = (look(listed, folder / release.LEDGER_FILE).names for folder in release.folders(run))
     in_parts = (_rows(listed, path)[1] for path in _manifests(run, parts_only=True))
     return frozenset[str]().union(*in_releases, *in_parts) if listed else listed

@@ -86,7 +86,7 @@ def _filter(mine: Attempt) -> Filtered:
     shards = [shard for shard, (counts, _) in enumerate(filtered) if counts.images]
     total = ShardCounts(*map(sum, zip(*(counts for counts, _ in filtered), strict=True)))
     if not shards and not run.params.dry_run:
-        listed = len(suppressed.people(run))
+        listed = len(suppressed.to_erase(run))
         erased = f"; {listed:,} people are on the list of people to erase, and do not count here" if listed else ""
         msg = (
             f"none of {total.identities_out:,} identities has {run.params.min_images} images "
@@ -142,12 +142,12 @@ def _explained(run: Run) -> Iterator[None]:
 
 def _select_release(mine: Attempt) -> Filtered:
     run = mine.run
-    folder, people = release.to_restore(run), suppressed.people(run)
+    folder, listed = release.to_restore(run), suppressed.to_erase(run)
     counts = Counter[str]()
     shards = []
     for shard in range(run.params.shards):
         rows = kept(sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards))
-        rows = suppressed.split(people, tables.conformed(rows, LEDGER))[1]
+        rows = suppressed.split(listed, tables.conformed(rows, LEDGER))[1]
         if run.on_disk:  # a release that was made without an output says of no file when it was written
             written = pc.coalesce(rows["staged_mtime_ns"], rows["mtime_ns"])
             rows = rows.set_column(LEDGER.get_field_index("staged_mtime_ns"), "staged_mtime_ns", written)

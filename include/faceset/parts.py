@@ -101,15 +101,15 @@ def images(run: Run, shard: int) -> pa.Table:
     Raises:
         PartsError: a part was scanned under another declaration of its export.
     """
-    return suppressed.split(suppressed.people(run), _union(run, shard))[1].select(MANIFEST.names)
+    return suppressed.split(suppressed.to_erase(run), _union(run, shard))[1].select(MANIFEST.names)
 
 
 def rejected(run: Run) -> pa.Table:
     """Ledger rows (schema LEDGER) of the files that the scans settled, and of those of people to erase."""
-    people = suppressed.people(run)
-    found = suppressed.blanked(people, _union(run, sharded.NO_SHARD))
-    if people:  # of whom a part may tell that was scanned before they were listed
-        of_people = (suppressed.split(people, _union(run, shard))[0] for shard in range(run.params.shards))
+    listed = suppressed.to_erase(run)
+    found = suppressed.blanked(listed, _union(run, sharded.NO_SHARD))
+    if listed:  # of whom a part may tell that was scanned before they were listed
+        of_people = (suppressed.split(listed, _union(run, shard))[0] for shard in range(run.params.shards))
         found = pa.concat_tables([found, *map(suppressed.blank, of_people)])
     return as_ledger(dict(zip(found.column_names, found.columns, strict=True)), found.num_rows)
 

@@ -129,7 +129,7 @@ def _release(run: Run) -> Iterator[str]:
 
 def _suppressed(run: Run) -> Iterator[str]:
     try:
-        suppressed.people(run)
+        suppressed.to_erase(run)
     except suppressed.SuppressedError as error:
         yield f"suppressed: {error}"
 

@@ -57,9 +57,9 @@ def scan(run: Run, export_name: str) -> Scanned:
 
 def _scan(mine: Attempt, export: Export) -> Scanned:
     run = mine.run
-    people, seen = suppressed.people(run), set[str]()
+    listed, seen = suppressed.to_erase(run), set[str]()
     if not export.dated:
-        images, rejected = _scan_folder(mine, export, None, people, seen)
+        images, rejected = _scan_folder(mine, export, None, listed, seen)
         met.note_scan(mine, export.name, seen)
         return Scanned(export.name, images + rejected, images, rejected, parts=0, absent=[])
     with _explained(export.name, _where(run, export, "")):
@@ -67,14 +67,14 @@ def _scan(mine: Attempt, export: Export) -> Scanned:
     absent = sorted(set(run.partitions or ()) - set(partitions))
     images = rejected = 0
     for partition in partitions:
-        found = _scan_folder(mine, export, partition, people, seen)
+        found = _scan_folder(mine, export, partition, listed, seen)
         images, rejected = images + found[0], rejected + found[1]
     met.note_scan(mine, export.name, seen)
     return Scanned(export.name, images + rejected, images, rejected, len(partitions), absent)
 
 
 def _scan_folder(
-    mine: Attempt, export: Export, partition: str | None, people: People, seen: set[str]
+    mine: Attempt, export: Export, partition: str | None, listed: People, seen: set[str]
 ) -> tuple[int, int]:
     """Write one manifest, and add to `seen` whom of the people it has met; the numbers of images and of rejected files.
 
@@ -100,8 +100,8 @@ def _scan_folder(
     ):
         for listed in _listed(run, export, below):
             rows = manifest_rows(export, partition, listed)
-            seen |= suppressed.named_by(people, rows)
-            rows = suppressed.blanked(people, rows)
+            seen |= suppressed.named_by(listed, rows)
+            rows = suppressed.blanked(listed, rows)
             good = rows.filter(pc.is_null(rows["outcome"]))
             for shard, of_shard in sharded.split(good, run.params.shards):
                 write(shard, of_shard)

@@ -37,7 +37,7 @@ class Line:
     name: str
 
 
-def people(run: Run) -> People:
+def to_erase(run: Run) -> People:
     """Everybody whom a run is to erase, of all its lists.
 
     Raises:

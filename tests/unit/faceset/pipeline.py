@@ -84,6 +84,6 @@ def run_to_seal(run: Run) -> Result:
     preflight.preflight(run)
     for export in run.dataset.exports:
         scan.scan(run, export.name)
-    copy = copy_shard.copy_shard if run.params.release is None else restore_shard.restore_shard
-    read = sum(copy(run, shard).read for shard in filter_manifest.filter_manifest(run).shards)
+    take = copy_shard.copy_shard if run.params.release is None else restore_shard.restore_shard
+    read = sum(take(run, shard).read for shard in filter_manifest.filter_manifest(run).shards)
     return Result(seal.seal(run), run, read)

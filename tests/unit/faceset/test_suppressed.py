@@ -40,15 +40,15 @@ def test_a_list_that_cannot_be_read_stops_the_run_before_it_begins(tmp_path: Pat
 
 def test_all_lists_count_that_beside_the_dataset_file_and_those_that_are_named(tmp_path: Path) -> None:
     copy = Path(shutil.copy(REFERENCE, tmp_path / "copied.yaml"))
-    assert suppressed.people(make_run(dataset.load(copy))) == set()
+    assert suppressed.to_erase(make_run(dataset.load(copy))) == set()
     put(tmp_path / "copied.suppressed", b"ann\n")
     with copy.open("a") as file:
         file.write(f"suppressed: {put(tmp_path / 'elsewhere', b'ben')}\n")
     loaded = dataset.load(copy)
-    assert suppressed.people(make_run(loaded)) == {"ann", "ben"}
+    assert suppressed.to_erase(make_run(loaded)) == {"ann", "ben"}
     # A run that names another one, or none, forgets nobody.
-    assert suppressed.people(make_run(loaded, suppressed=str(put(tmp_path / "third", b"cyd")))) == {"ann", "ben", "cyd"}
-    assert suppressed.people(make_run(loaded, suppressed=None)) == {"ann", "ben"}
+    assert suppressed.to_erase(make_run(loaded, suppressed=str(put(tmp_path / "third", b"cyd")))) == {"ann", "ben", "cyd"}
+    assert suppressed.to_erase(make_run(loaded, suppressed=None)) == {"ann", "ben"}
 
 
 @pytest.mark.parametrize(
