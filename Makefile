@@ -137,7 +137,7 @@ audit: $(STAMP) ## Ask PyPI's advisories about every locked package (needs the i
 
 .PHONY: schema
 schema: $(STAMP) ## Publish the JSON schema of the dataset files
-	@$(PY) -m include.faceset.dataset > include/datasets/dataset.schema.json
+	@$(PY) -m include.faceset.declared.dataset > include/datasets/dataset.schema.json
 
 .PHONY: venv
 venv: $(STAMP) ## The virtual environment, exactly as in requirements.lock

@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import params, tables
-from include.faceset.dataset import Dataset
+from include.faceset.declared import params
+from include.faceset.declared.dataset import Dataset
+from include.faceset.exports.in_s3 import OBJECT
+from include.faceset.ground import tables
 from include.faceset.ledger import Outcome, as_ledger
-from include.faceset.objects import OBJECT
-from include.faceset.run import Run
+from include.faceset.run.run import Run
 
 EXPORT = "all"
 AN_IDENTITY = 4

@@ -19,9 +19,9 @@ SHARDS = 16
 
 def make_run(source: str, output: str, **changes: Any) -> Any:
     """A run over the two exports of the reference corpus."""
-    from include.faceset import params
-    from include.faceset.dataset import Dataset
-    from include.faceset.run import Run
+    from include.faceset.declared import params
+    from include.faceset.declared.dataset import Dataset
+    from include.faceset.run.run import Run
 
     dataset = Dataset.model_validate(
         {
@@ -37,13 +37,13 @@ def make_run(source: str, output: str, **changes: Any) -> Any:
 
 
 def _scan_one(arguments: dict[str, Any], export: str) -> None:
-    from include.faceset.scan import scan as scan_export
+    from include.faceset.steps.scan import scan as scan_export
 
     scan_export(make_run(**arguments), export)
 
 
 def _copy_one(arguments: dict[str, Any], shard: int) -> None:
-    from include.faceset.copy_shard import copy_shard
+    from include.faceset.steps.copy import copy_shard
 
     copy_shard(make_run(**arguments), shard)
 
@@ -52,7 +52,7 @@ def scan(**arguments: Any) -> None:
     """The tasks `scan` (two) and `filter_manifest`."""
     with ProcessPoolExecutor(WORKERS) as pool:
         list(pool.map(_scan_one, [arguments] * 2, [FOLDERS, FLAT]))
-    from include.faceset.filter_manifest import filter_manifest
+    from include.faceset.steps.select import filter_manifest
 
     filter_manifest(make_run(**arguments))
 
@@ -65,15 +65,15 @@ def copy(**arguments: Any) -> None:
 
 def seal(**arguments: Any) -> None:
     """The task `seal`."""
-    from include.faceset.seal import seal as seal_run
+    from include.faceset.steps.seal import seal as seal_run
 
     seal_run(make_run(**arguments))
 
 
 def summary(**arguments: Any) -> None:
     """The task `summary`."""
-    from include.faceset import release
-    from include.faceset.summary import summarise
+    from include.faceset.release import release
+    from include.faceset.steps.summarise import summarise
 
     run = make_run(**arguments)
     folder = release.last(run)
@@ -100,7 +100,7 @@ def sync(**arguments: Any) -> None:
 
 def verify(destination: str, objects: str, record: str) -> None:
     """The task `verify`."""
-    from include.faceset import tables
+    from include.faceset.ground import tables
     from s3_sync.connection import connect
     from s3_sync.record import read
     from s3_sync.target import S3Target
@@ -115,7 +115,7 @@ def verify(destination: str, objects: str, record: str) -> None:
 def scan_many(**arguments: Any) -> None:
     """The task `scan` of a prefix of many images."""
     from bench import many
-    from include.faceset.scan import scan as scan_export
+    from include.faceset.steps.scan import scan as scan_export
 
     scan_export(many.make_run(**arguments), many.EXPORT)
 
@@ -123,7 +123,7 @@ def scan_many(**arguments: Any) -> None:
 def filter_many(**arguments: Any) -> None:
     """The task `filter_manifest` of the same."""
     from bench import many
-    from include.faceset.filter_manifest import filter_manifest
+    from include.faceset.steps.select import filter_manifest
 
     filter_manifest(many.make_run(**arguments))
 
@@ -138,7 +138,7 @@ def judge_many(**arguments: Any) -> None:
 def seal_many(**arguments: Any) -> None:
     """The task `seal` of the same."""
     from bench import many
-    from include.faceset.seal import seal as seal_run
+    from include.faceset.steps.seal import seal as seal_run
 
     seal_run(many.make_run(**arguments))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # as in face_datasets.py
 
-from include.faceset import dataset
+from include.faceset.declared import dataset
 
 FOLDER = ROOT / "include" / "datasets"
 

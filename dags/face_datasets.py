@@ -39,9 +39,9 @@ ROOT = Path(__file__).parent.parent
 # Airflow puts its folder of DAGs on the path, and that of plugins if it is this project's, but not `include`.
 sys.path[:0] = [folder for folder in (str(ROOT), str(ROOT / "plugins")) if folder not in sys.path]
 
-from include.faceset import params as run_params
-from include.faceset.dataset import DEFAULT_QUEUE, Dataset, DatasetError, find, load, shared_destination
-from include.faceset.run import Run
+from include.faceset.declared import params as run_params
+from include.faceset.declared.dataset import DEFAULT_QUEUE, Dataset, DatasetError, find, load, shared_destination
+from include.faceset.run.run import Run
 from s3_sync.approval import ApproveDeletionsOperator
 from s3_sync.operators import S3SyncOperator, holder_of
 
@@ -174,7 +174,7 @@ def current_run() -> Run:
 
     Of a task before `seal`: it fails before anything is touched if a later run has changed something (turns.py).
     """
-    from include.faceset import turns
+    from include.faceset.run import turns
 
     run = begun_run()
     with refused(turns.OutdatedError):
@@ -187,7 +187,7 @@ def sealed_run() -> tuple[Run, dict[str, Any]]:
 
     Of a task after `seal`: it fails before anything is touched if its release is not the one in place (turns.py).
     """
-    from include.faceset import turns
+    from include.faceset.run import turns
 
     run, sealed = begun_run(), handed_over("seal")
     with refused(turns.OutdatedError):
@@ -227,16 +227,16 @@ def handed_over(task_id: str) -> dict[str, Any]:
 
 def check_worker(run: Run, noted: dict[str, Any]) -> None:
     """Fail before anything is touched if this worker does not share the folders of the one that had preflight."""
-    from include.faceset import shared
+    from include.faceset.run import workers
 
-    with refused(shared.NotSharedError):
-        shared.check(run, shared.Seen(noted["worker"], noted["folders"]), platform.node())
+    with refused(workers.NotSharedError):
+        workers.check(run, workers.Seen(noted["worker"], noted["folders"]), platform.node())
 
 
 def check_exports(run: Run) -> None:
     """Fail if this worker does not see the exports: a folder where nothing is mounted looks like one without files."""
-    from include.faceset.preflight import NotReadyError
-    from include.faceset.preflight import check_exports as check
+    from include.faceset.steps.preflight import NotReadyError
+    from include.faceset.steps.preflight import check_exports as check
 
     try:
         check(run)
@@ -257,7 +257,7 @@ def check_destination_is_its_own(run: Run) -> None:
 
 def wait_for_turn(run: Run, *, anew: bool = False) -> None:
     """Put the task off while another run works on the same output (a backfill starts several runs at once)."""
-    from include.faceset import owner
+    from include.faceset.run import owner
 
     ti = get_current_context()["ti"]
 
@@ -336,7 +336,7 @@ def a_later_run_publishes(dataset: Dataset) -> bool:
 
 def holding(run: Run) -> dict[str, Any]:
     """How a task that ends the change of a destination holds its lease."""
-    from include.faceset import owner
+    from include.faceset.run import owner
 
     holder = holder_of(get_current_context()["ti"])
     return {"owner": owner.token(run), "holder": holder, "give_back": True, "sole_writer": run.dataset.sole_writer}
@@ -372,10 +372,10 @@ def preflight() -> dict[str, Any]:
 
     Returns what this worker sees of the shared folders, for later tasks to compare, and the run's turn.
     """
-    from include.faceset import shared, turns
-    from include.faceset.preflight import NotReadyError, nothing_to_do
-    from include.faceset.preflight import preflight as check
-    from include.faceset.suppressed import to_erase
+    from include.faceset.people import to_erase
+    from include.faceset.run import turns, workers
+    from include.faceset.steps.preflight import NotReadyError, nothing_to_do
+    from include.faceset.steps.preflight import preflight as check
     from s3_sync.connection import connect
     from s3_sync.erase import EraseFailed, list_versions
     from s3_sync.errors import DestinationNotReady, InvalidTarget, SourceNotReady
@@ -401,13 +401,13 @@ def preflight() -> dict[str, Any]:
     run = turns.begin(run)
     if why := nothing_to_do(run):
         raise AirflowSkipException(why)
-    return {**asdict(shared.seen(run, platform.node())), "turn": run.turn, "after": run.after}
+    return {**asdict(workers.seen(run, platform.node())), "turn": run.turn, "after": run.after}
 
 
 @task(**DISK, map_index_template="{{ export_name }}")
 def scan(export: str) -> dict[str, Any]:
     """List one export's files, or those of its parts that this run takes, into manifests; no file is opened."""
-    from include.faceset.scan import scan as scan_export
+    from include.faceset.steps.scan import scan as scan_export
 
     run = current_run()
     check_exports(run)
@@ -418,7 +418,7 @@ def scan(export: str) -> dict[str, Any]:
 @task(**DISK)
 def filter_manifest() -> list[int]:
     """Keep identities with at least min_images images over all exports; return the shards with something to copy."""
-    from include.faceset.filter_manifest import filter_manifest as filter_run
+    from include.faceset.steps.select import filter_manifest as filter_run
 
     run = current_run()
     if a_later_run_publishes(run.dataset):
@@ -431,8 +431,8 @@ def filter_manifest() -> list[int]:
 @task(**DISK, map_index_template="{{ shard_label }}")
 def copy_shard(shard: int) -> dict[str, Any]:
     """Read, hash, decode and copy one shard's images; what is not good goes to the ledger."""
-    from include.faceset.copy_shard import copy_shard as copy
-    from include.faceset.restore_shard import restore_shard as restore
+    from include.faceset.steps.copy import copy_shard as copy
+    from include.faceset.steps.restore import restore_shard as restore
 
     run = current_run()
     check_exports(run)
@@ -443,8 +443,10 @@ def copy_shard(shard: int) -> dict[str, Any]:
 @task(**DISK)
 def seal() -> dict[str, Any]:
     """Settle conflicts, balance the ledger, bring the output to exactly the release, write the release."""
-    from include.faceset import owner, receipt, release
-    from include.faceset.seal import seal as seal_run
+    from include.faceset.erasure import receipt
+    from include.faceset.release import release
+    from include.faceset.run import owner
+    from include.faceset.steps.seal import seal as seal_run
 
     run = current_run()
     sealed = seal_run(run)
@@ -467,7 +469,8 @@ def seal() -> dict[str, Any]:
 @task(**NETWORK)
 def verify() -> Iterator[Metadata]:
     """Prove the bucket: every key, size and checksum, listed afresh. Then publish the release, latest.json last."""
-    from include.faceset import release, tables
+    from include.faceset.ground import tables
+    from include.faceset.release import release
     from s3_sync import lease
     from s3_sync.connection import connect
     from s3_sync.errors import LeaseHeld
@@ -495,7 +498,7 @@ def verify() -> Iterator[Metadata]:
 @task(**NETWORK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 def erase() -> dict[str, Any] | None:
     """Erase the people on the list from the bucket, versions and releases too, and write the receipt."""
-    from include.faceset import erase, met, receipt
+    from include.faceset.erasure import met, receipt, rewrite
     from s3_sync.connection import connect
     from s3_sync.erase import EraseFailed
     from s3_sync.errors import LeaseHeld
@@ -505,8 +508,8 @@ def erase() -> dict[str, Any] | None:
     run, sealed = sealed_run()
     target = S3Target.parse(run.params.destination)
     connection = None
-    with refused(erase.EraseError, EraseFailed, LeaseHeld):
-        people = erase.finish(run)
+    with refused(rewrite.EraseError, EraseFailed, LeaseHeld):
+        people = rewrite.finish(run)
         if people and not run.params.skip_upload:
             connection = connect(target.bucket, aws_conn_id=run.dataset.aws_conn_id)
             erase_in_bucket(run, sealed["release_id"], people, connection, target)
@@ -521,17 +524,18 @@ def erase() -> dict[str, Any] | None:
 
 def erase_in_bucket(run: Run, release_id: str, people: frozenset[str], connection: Any, target: Any) -> None:
     """Delete what people have in the bucket, and bring its releases to what they are here; no older version stays."""
-    from include.faceset import erase, met, receipt, release
+    from include.faceset.erasure import met, receipt, rewrite
+    from include.faceset.release import release
     from s3_sync import erase as s3
     from s3_sync import lease
 
-    releases, names = target.sibling(".releases"), erase.published_files(run)
+    releases, names = target.sibling(".releases"), rewrite.published_files(run)
     with lease.hold(connection, target, **holding(run)) as check:
         s3.check_pointer(connection, releases, "release_id", release_id)
         of_people = s3.of_folders(connection, target, sorted(people))
         met.remember(run, people, s3.tops(of_people))
         there = s3.folders(s3.list_versions(connection, releases), release.ID)
-        anew = erase.in_bucket(run, people, there, lambda folder: s3.fetch(connection, releases, folder, names))
+        anew = rewrite.in_bucket(run, people, there, lambda folder: s3.fetch(connection, releases, folder, names))
         replaced, before = s3.renew(connection, releases, anew, release.ID, check=check)
         receipt.note_bucket(run, **s3.counts(of_people), release_files=replaced, release_versions=before.num_rows)
         s3.delete_versions(connection, target, of_people, check=check)
@@ -541,8 +545,8 @@ def erase_in_bucket(run: Run, release_id: str, people: frozenset[str], connectio
 @task(**DISK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 def render_config() -> list[str]:
     """Write the training config from the sealed counts, import it and compare."""
-    from include.faceset import release
-    from include.faceset.render_config import render_config as render
+    from include.faceset.release import release
+    from include.faceset.steps.render import render_config as render
 
     run, sealed = sealed_run()
     return [str(path) for path in render(run, release.read(Path(sealed["folder"])))]
@@ -551,9 +555,10 @@ def render_config() -> list[str]:
 @task(**NETWORK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 def summary() -> dict[str, Any]:
     """Tell a person what happened to every file, what differs from before, and what to do next."""
-    from include.faceset import release, render_config
-    from include.faceset import summary as summaries
-    from include.faceset.suppressed import to_erase
+    from include.faceset.people import to_erase
+    from include.faceset.release import release
+    from include.faceset.steps import render
+    from include.faceset.steps import summarise as summaries
     from s3_sync import erase as s3
     from s3_sync.connection import connect
     from s3_sync.delete import delete_prefix
@@ -586,7 +591,7 @@ def summary() -> dict[str, Any]:
     summaries.summarise(run, sealed, took, ti.xcom_pull(task_ids="sync"), ti.xcom_pull(task_ids="erase"))
     if connection is not None:
         releases = target.sibling(".releases")
-        for name in (render_config.file_name(run.dataset.name), release.SUMMARY_FILE, release.SUMMARY_JSON_FILE):
+        for name in (render.file_name(run.dataset.name), release.SUMMARY_FILE, release.SUMMARY_JSON_FILE):
             put_file(connection, releases, folder / name, f"{sealed.release_id}/{name}")
     if connection is not None:
         # Before they are removed here, which is what tells that they are outdated.

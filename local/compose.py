@@ -22,7 +22,7 @@ import boto3
 import httpx
 from botocore.config import Config
 
-from include.faceset import dataset
+from include.faceset.declared import dataset
 from local import stack
 from local.run import DATASETS, DEFAULT_DATASET, UsageError, command
 from local.sample import make_sample

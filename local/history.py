@@ -3,8 +3,9 @@
 import os
 from collections.abc import Mapping
 
-from include.faceset import params, release
-from include.faceset.run import Run
+from include.faceset.declared import params
+from include.faceset.release import release
+from include.faceset.run.run import Run
 from local import stack
 from local.run import DEFAULT_DATASET, command, find_dataset
 

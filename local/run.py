@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from include.faceset import dataset, params
-from include.faceset.dataset import Dataset
+from include.faceset.declared import dataset, params
+from include.faceset.declared.dataset import Dataset
 from local import stack, storage
 from local.progress import Progress, errors
 from local.question import Asker, NobodyAnswersError, terminal

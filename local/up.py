@@ -4,7 +4,7 @@ import sys
 import time
 from urllib.parse import urlsplit
 
-from include.faceset import dataset
+from include.faceset.declared import dataset
 from local import stack, storage
 from local.run import DATASETS, command, export_buckets
 

@@ -1,27 +1,39 @@
-"""From face exports to a sealed training set: plain Python, one module a step of the DAG.
+"""From face exports to a sealed training set: plain Python that knows neither Airflow nor S3.
 
-The story, in the order in which a file of an export meets it::
+The story, in the order in which a file of an export meets it. Each step is one module of ``steps``::
 
-    dataset, params   what a user declares, and what a run may change
-    preflight         cheap refusals before any work
-    owner, turns      one run at a time works on an output, and only the one that began last changes it
-    suppressed        the list of people to erase, and which rows name one of them
-    scan, parts       export   -> manifest; of an export in parts, a manifest for each part, which stays
-    erase, receipt    people go out of all that earlier runs left, and a receipt says so
-    filter_manifest   manifest -> selected/shard=K.parquet
-    copy_shard        selected -> files in the merged dataset, if it lies on a disk, copied/shard=K.parquet
-    restore_shard     the same, where a run rolls back to a kept release
-    seal              copied   -> the release: manifest, ledger, class index, release id
-    render_config     release  -> <dataset>_imagefolder.py for the trainer
-    summary, changes  release  -> SUMMARY.md and summary.json, compared with the release before
+    preflight    cheap refusals before any work
+    scan         export -> manifest; of an export in parts a manifest for each part, which stays
+    forget       the people to erase go out of all that earlier runs left
+    select       manifest -> selected/shard=K.parquet: identities with enough images
+    copy         selected -> files in the merged dataset, if it lies on a disk, and copied/shard=K.parquet
+    restore      the same, where a run rolls back to a kept release
+    seal         copied -> the release: manifest, ledger, class index, release id
+    publish      the bucket is proven; then it says which release it holds
+    erase        the people to erase go out of the bucket too, and a receipt says so
+    render       release -> <dataset>_imagefolder.py for the trainer
+    summarise    release -> SUMMARY.md and summary.json
+    retire       releases that are too old go
 
-Below them: ``run`` (where a run keeps its things), ``release`` (what is kept of a sealed one),
-``ledger`` (one row a file, one outcome a row), ``unchanged`` (what need not be looked at again),
-``removed`` (bytes that only an older release holds), ``attempt`` (tries of a task that must not mix),
-``names`` (what may be called what), ``images`` (what an image file is), ``tables`` and ``sharded``
-(Parquet in and out), ``merge`` (what must be known over all shards), ``files`` (atomic writes), ``source``
-(what is asked of an export in S3) and ``ahead`` (its bytes, fetched before they are needed).
-Nothing here knows Airflow or S3: who starts a step hands it the sources.
+The rooms that they draw on, lowest first: ``ground``, ``declared``, ``run``, ``exports``, ``images``, ``release``,
+``output``, ``erasure``, ``training``, ``report``; a room imports lower ones only.
+
+Words::
+
+    export          one source of images with a declared layout
+    part            what came of an export on one date
+    identity        one person's label
+    shard           the identities whose crc32 has the same remainder
+    manifest        the rows of what a scan found
+    ledger          one row for every file that the scan met, with its one outcome
+    merged dataset  the ImageFolder at `output`, and nothing else
+    release         what a run sealed, named by a digest of its keys and SHA-256s
+    pointer         latest.json, which says what release is in place
+    owner           the run that works on an output; its turn is a number higher than all before
+    attempt         one try of a task
+    people          those on the list of people to erase
+
+``ports`` says what a step needs of a source and of a bucket; whoever starts a step hands it these.
 """
 
 import os

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from include.faceset import dataset, params
-from include.faceset.run import Run
-from include.faceset.sharded import shard_of
+from include.faceset.declared import dataset, params
+from include.faceset.ground.sharded import shard_of
+from include.faceset.run.run import Run
 from local import compose, seaweed, stack
 from local.sample import make_sample
 from tests.celery import containers

@@ -96,7 +96,7 @@ sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "plugins")!r}, {str(ROOT / "dags")!r}
 import airflow.sdk
 before = set(sys.modules)
 import face_datasets
-print(sorted({{"pyarrow", "obstore", "PIL", "numpy", "include.faceset.scan"}} & (set(sys.modules) - before)))
+print(sorted({{"pyarrow", "obstore", "PIL", "numpy", "include.faceset.steps.scan"}} & (set(sys.modules) - before)))
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip().splitlines()[-1] == "[]"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
 import traceback
@@ -21,12 +22,11 @@ from airflow.sdk.execution_time.context import set_current_context
 from botocore.loaders import JSONFileLoader
 
 import dags.face_datasets as project
-from include.faceset import params as run_params
-from include.faceset.dataset import Dataset
+from include import faceset
+from include.faceset.declared import params as run_params
+from include.faceset.declared.dataset import Dataset
 from s3_sync.connection import connect
 from tests.kills.points import Points
-
-STEPS = Path(project.run_params.__file__).parent.glob("[a-z]*.py")
 
 
 class TaskInstance:
@@ -99,8 +99,8 @@ def start(asked: dict[str, Any]) -> int:
 
 def import_everything() -> None:
     """What a task needs for the first time: modules, and boto3's descriptions of AWS."""
-    for step in STEPS:
-        importlib.import_module(f"include.faceset.{step.stem}")
+    for module in pkgutil.walk_packages(faceset.__path__, "include.faceset."):
+        importlib.import_module(module.name)
     read = cache(JSONFileLoader().load_file)
     JSONFileLoader.load_file = lambda _, path: read(path)
     connect("none")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from include.faceset import release as releases
+from include.faceset.release import release as releases
 from local import storage
 from s3_sync import lease, source
 from s3_sync.errors import UploadFailed

@@ -9,7 +9,8 @@ import yaml
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 from kubernetes.client import ApiClient, models
 
-from include.faceset import dataset, shared
+from include.faceset.declared import dataset
+from include.faceset.run import workers
 
 ROOT = Path(__file__).parents[2]
 VALUES: dict[str, Any] = yaml.safe_load((ROOT / "deploy/values.yaml").read_text())
@@ -109,7 +110,7 @@ def test_the_merged_volume_is_mounted_as_every_worker_asks_for() -> None:
         one for one in VOLUMES if one["kind"] == "PersistentVolume" and one["metadata"]["name"].endswith("merged")
     ]
     [actimeo] = [option for option in volume["spec"]["mountOptions"] if option.startswith("actimeo=")]
-    assert int(actimeo.removeprefix("actimeo=")) <= shared.LATE_S
+    assert int(actimeo.removeprefix("actimeo=")) <= workers.LATE_S
 
 
 def test_a_lost_pod_is_as_a_lost_worker() -> None:

@@ -9,10 +9,13 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from include.faceset import copy_shard, filter_manifest, params, preflight, release, restore_shard, scan, seal, tables
-from include.faceset.dataset import Dataset
-from include.faceset.release import Release
-from include.faceset.run import Run
+from include.faceset.declared import params
+from include.faceset.declared.dataset import Dataset
+from include.faceset.ground import tables
+from include.faceset.release import release
+from include.faceset.release.release import Release
+from include.faceset.run.run import Run
+from include.faceset.steps import copy, preflight, restore, scan, seal, select
 
 FLAT = {"name": "faces_only", "layout": "flat", "pattern": "{identity}_face.png"}
 TREE = {"name": "training_data", "layout": "image_folder"}
@@ -84,6 +87,6 @@ def run_to_seal(run: Run) -> Result:
     preflight.preflight(run)
     for export in run.dataset.exports:
         scan.scan(run, export.name)
-    take = copy_shard.copy_shard if run.params.release is None else restore_shard.restore_shard
-    read = sum(take(run, shard).read for shard in filter_manifest.filter_manifest(run).shards)
+    take = copy.copy_shard if run.params.release is None else restore.restore_shard
+    read = sum(take(run, shard).read for shard in select.filter_manifest(run).shards)
     return Result(seal.seal(run), run, read)

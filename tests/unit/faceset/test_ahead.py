@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from include.faceset import ahead
-from include.faceset.ahead import reading_ahead
+from include.faceset.exports import read_ahead
+from include.faceset.exports.read_ahead import reading_ahead
 
 
 def test_what_is_taken_is_in_order_and_little_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "BYTES_AHEAD", 1000)
+    monkeypatch.setattr(read_ahead, "BYTES_AHEAD", 1000)
     sizes = [1 + number * 37 % 400 for number in range(300)]
     held, most, lock = [0], [0], threading.Lock()
 
@@ -29,7 +29,7 @@ def test_what_is_taken_is_in_order_and_little_is_held(monkeypatch: pytest.Monkey
 
 
 def test_a_thing_larger_than_all_that_may_be_held_is_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "BYTES_AHEAD", 10)
+    monkeypatch.setattr(read_ahead, "BYTES_AHEAD", 10)
     with reading_ahead(iter([("a", 50), ("b", 60)]), str.encode) as coming:
         assert (coming.take("a"), coming.take("b")) == (b"a", b"b")
 

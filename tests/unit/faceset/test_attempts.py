@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from include.faceset import copy_shard, filter_manifest, release, scan, seal
+from include.faceset.release import release
+from include.faceset.steps import copy, scan, seal, select
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 
 ROOT = Path(__file__).parents[3]
@@ -46,14 +47,14 @@ def test_a_paused_try_that_wakes_up_changes_nothing(tmp_path: Path, renames: int
     put(exports / "f/1.jpg", face(61))
     run = make_run(dataset, "2")
     scan.scan(run, "training_data")
-    filter_manifest.filter_manifest(run)
+    select.filter_manifest(run)
 
     command = [sys.executable, "-c", PAUSED, str(tmp_path), str(renames)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins")])}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as paused:
         _, status = os.waitpid(paused.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status), "it ended before so many renames"
-        copy_shard.copy_shard(run, 0)
+        copy.copy_shard(run, 0)
         result = Result(seal.seal(run), run, 0)
         output, pointer = result.output, run.latest.read_text()
         paused.send_signal(signal.SIGCONT)

@@ -6,8 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from include.faceset import changes, filter_manifest, release, render_config, scan, sharded, tables
-from include.faceset.changes import State
+from include.faceset.ground import sharded, tables
+from include.faceset.release import release
+from include.faceset.report import changes
+from include.faceset.report.changes import State
+from include.faceset.steps import render, scan, select
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 
 
@@ -15,7 +18,7 @@ def of(result: Result) -> tuple[list[State], dict[str, Any]]:
     """The state of each shard of a release, and what its config says."""
     ledger, shards = result.ledger, result.run.params.shards
     states = [changes.of_ledger(sharded.of_shard(ledger, shard, shards)) for shard in range(shards)]
-    return states, render_config.values(result.run, result.sealed.identities, result.sealed.images)
+    return states, render.values(result.run, result.sealed.identities, result.sealed.images)
 
 
 def compare(before: tuple[list[State], dict[str, Any]], after: tuple[list[State], dict[str, Any]]) -> changes.Changes:
@@ -39,9 +42,9 @@ def test_every_kind_of_change_is_counted(tmp_path: Path) -> None:
     put(exports / "amy/2.jpg", face(24))
     dry = make_run(dataset, "2", dry_run=True)
     scan.scan(dry, "training_data")
-    filter_manifest.filter_manifest(dry)
+    select.filter_manifest(dry)
     shards = [changes.foreseen(dry, shard, release.known_files(dry, shard)) for shard in range(dry.params.shards)]
-    foreseen = (shards, render_config.values(dry, 4, 9))
+    foreseen = (shards, render.values(dry, 4, 9))
     after = run_to_seal(make_run(dataset, "3"))
 
     found = compare(before, of(after))

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
-from include.faceset import dataset
+from include.faceset.declared import dataset
 from tests.unit.faceset.pipeline import make_dataset
 
 DATASETS = Path(__file__).parents[3] / "include" / "datasets"

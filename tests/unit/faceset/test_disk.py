@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from include.faceset import copy_shard, filter_manifest, preflight, release, render_config, scan, seal, summary
-from include.faceset.copy_shard import CopyError
-from include.faceset.files import WriteError
-from include.faceset.run import Run
-from include.faceset.scan import ScanError
+from include.faceset.ground.files import WriteError
+from include.faceset.release import release
+from include.faceset.run.run import Run
+from include.faceset.steps import copy, preflight, render, scan, seal, select, summarise
+from include.faceset.steps.copy import CopyError
+from include.faceset.steps.scan import ScanError
 from tests.unit.disks import fill_blocks, fill_inodes, free
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 
@@ -38,11 +39,11 @@ def steps(run: Run) -> list[tuple[str, Callable[[], Any]]]:
     """The steps that write on disk, in the DAG's order."""
     return [
         ("scan", lambda: [scan.scan(run, export.name) for export in run.dataset.exports]),
-        ("filter_manifest", lambda: filter_manifest.filter_manifest(run)),
-        ("copy_shard", lambda: [copy_shard.copy_shard(run, shard) for shard in range(run.params.shards)]),
+        ("filter_manifest", lambda: select.filter_manifest(run)),
+        ("copy_shard", lambda: [copy.copy_shard(run, shard) for shard in range(run.params.shards)]),
         ("seal", lambda: seal.seal(run)),
-        ("render_config", lambda: render_config.render_config(run, sealed(run))),
-        ("summary", lambda: (summary.summarise(run, sealed(run), [], None), summary.clean_up(run))),
+        ("render_config", lambda: render.render_config(run, sealed(run))),
+        ("summary", lambda: (summarise.summarise(run, sealed(run), [], None), summarise.clean_up(run))),
     ]
 
 
@@ -140,14 +141,14 @@ def test_a_file_that_the_disk_does_not_give(tmp_path: Path, monkeypatch: pytest.
     run = make_run(make_dataset(tmp_path, shards=1))
     for export in run.dataset.exports:
         scan.scan(run, export.name)
-    filter_manifest.filter_manifest(run)
+    select.filter_manifest(run)
     with monkeypatch.context() as patched:
         patched.setattr(os, "read", at_read(number, lambda _: fail(errno.EIO), before=True))
         with pytest.raises(CopyError, match=r"export \w+: .*: Input/output error; .*clear this task"):
-            copy_shard.copy_shard(run, 0)
+            copy.copy_shard(run, 0)
     assert not list(run.staging.iterdir())
     assert not run.copied(0).exists()
-    copy_shard.copy_shard(run, 0)
+    copy.copy_shard(run, 0)
     result = Result(seal.seal(run), run, 0)
     assert result.output == run_to_seal(make_run(make_dataset(tmp_path, output=str(tmp_path / "else")))).output
 
@@ -211,10 +212,10 @@ def test_a_file_that_changes_while_it_is_read(
     dataset = make_dataset(tmp_path, [TREE], shards=1, min_images=1)
     run = make_run(dataset, link_mode=link_mode)
     scan.scan(run, "training_data")
-    filter_manifest.filter_manifest(run)
+    select.filter_manifest(run)
     with monkeypatch.context() as patched:
         patched.setattr(os, "read", at_read(2, happens, before=before))
-        copy_shard.copy_shard(run, 0)
+        copy.copy_shard(run, 0)
     first = Result(seal.seal(run), run, 0)
     # Whose name is gone was there when it was scanned, and its bytes were read: only a link needs the name.
     whole = happens in (vanish, be_replaced) and link_mode != "hardlink"
@@ -248,8 +249,8 @@ def test_a_clock_two_hours_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             if number == 1:
                 patched.setattr(release, "datetime", Clock)
             releases.append(run_to_seal(run).sealed.release_id)
-        summary.summarise(run, sealed(run), [], None)
-        summary.clean_up(run)
+        summarise.summarise(run, sealed(run), [], None)
+        summarise.clean_up(run)
         # What was sealed last comes first, and is never what is removed.
         assert [folder.name for folder in release.folders(run)] == releases[-2:][::-1]
     assert run_to_seal(make_run(dataset, "manual__again")).read == 0

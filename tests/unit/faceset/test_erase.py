@@ -18,14 +18,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.faceset import erase, filter_manifest, receipt, release, render_config, sharded, tables
-from include.faceset.attempt import attempt
-from include.faceset.dataset import Dataset
+from include.faceset.declared.dataset import Dataset
+from include.faceset.erasure import receipt, rewrite
+from include.faceset.ground import sharded, tables
 from include.faceset.ledger import balance, count_rows
-from include.faceset.preflight import nothing_to_do, preflight
-from include.faceset.run import Run
-from include.faceset.scan import scan
-from include.faceset.summary import clean_up, dry_run, summarise
+from include.faceset.release import release
+from include.faceset.run.attempt import attempt
+from include.faceset.run.run import Run
+from include.faceset.steps import render, select
+from include.faceset.steps.preflight import nothing_to_do, preflight
+from include.faceset.steps.scan import scan
+from include.faceset.steps.summarise import clean_up, dry_run, summarise
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_parts import BASE, DAILY, WEEKLY
 from tests.unit.faceset.test_properties import EXPORTS, Files, path_of, trees, write
@@ -70,9 +73,9 @@ def publish(run: Run) -> Result:
     rows = rows.append_column("etag", pa.array([str(number) for number in range(rows.num_rows)]))
     tables.write(rows, folder / release.OBJECTS_FILE)
     tables.write(rows.select(["key", "sha256", "etag"]).replace_schema_metadata({"of": "a sync"}), run.sync_record())
-    config = render_config.values(run, sealed.identities, sealed.images)
-    put(folder / render_config.file_name("faces"), render_config.render("faces", folder.name, config).encode())
-    receipt.write(run, erase.finish(run))
+    config = render.values(run, sealed.identities, sealed.images)
+    put(folder / render.file_name("faces"), render.render("faces", folder.name, config).encode())
+    receipt.write(run, rewrite.finish(run))
     receipt.close(run)
     summarise(run, sealed, [], None)
     clean_up(run)
@@ -100,7 +103,7 @@ def check(run: Run) -> None:
         assert facts["scanned_files"] == facts["kept_files"] + sum(facts["rejected"].values())
         assert (facts["release_id"], facts["images"]) == (folder.name, sealed.images)
         assert facts["config"]["num_classes"] == facts["training"]["num_classes"] == sealed.identities
-        config = (folder / render_config.file_name("faces")).read_text()
+        config = (folder / render.file_name("faces")).read_text()
         assert f"num_image = {sealed.images}\n" in config
         assert folder.name in config
 
@@ -156,7 +159,7 @@ def receipts(run: Run) -> list[dict[str, Any]]:
 
 def begin(run: Run) -> None:
     with attempt(run, "filter") as mine:
-        erase.begin(mine)
+        rewrite.begin(mine)
 
 
 def test_nothing_is_left_of_a_person_who_is_erased(tmp_path: Path, history: History) -> None:
@@ -227,7 +230,7 @@ def test_a_dry_run_foretells_and_changes_nothing(tmp_path: Path, history: Histor
     preflight(run)
     for export in run.dataset.exports:
         scan(run, export.name)
-    filter_manifest.filter_manifest(run)
+    select.filter_manifest(run)
     summary = dry_run(run, None, [])
     assert everything() == before
     facts = json.loads(summary.with_name("summary.json").read_text())
@@ -255,14 +258,14 @@ def test_releases_that_only_the_bucket_holds_are_made_anew_from_a_copy(tmp_path:
 
     found = {}
     there = [*known, result.sealed.release_id, nobody.name, "f" * 16]
-    for release_id, folder in erase.in_bucket(run, frozenset({CANARY}), there, fetch):
+    for release_id, folder in rewrite.in_bucket(run, frozenset({CANARY}), there, fetch):
         found[release_id] = folder.name if folder else None
         if folder and folder != run.release(folder.name):
             assert folder.parent == run.work / "bucket"
             assert traces(folder) == []
             sealed = release.read(folder)
             assert hashlib.sha256((folder / release.MANIFEST_FILE).read_bytes()).hexdigest() == sealed.manifest_sha256
-            assert {path.name for path in folder.iterdir()} == set(erase.published_files(run))
+            assert {path.name for path in folder.iterdir()} == set(rewrite.published_files(run))
     assert found[nobody.name] == nobody.name
     assert found["f" * 16] is None
     assert found[result.sealed.release_id] == result.sealed.release_id
@@ -293,8 +296,8 @@ def test_the_list_is_one_for_the_whole_run(history: History) -> None:
     run = history.run("4")
     run_to_seal(run)
     history.run("4", CANARY, "a")
-    with pytest.raises(erase.EraseError, match="the list of people to erase was changed while this run"):
-        erase.finish(run)
+    with pytest.raises(rewrite.EraseError, match="the list of people to erase was changed while this run"):
+        rewrite.finish(run)
     assert "a/0.jpg" in run_to_seal(history.run("5", CANARY)).output
 
 
@@ -386,7 +389,7 @@ def test_killed_at_any_rename_it_finishes_when_it_is_run_again(tmp_path: Path, h
         left: dict[str, object] = {
             str(path.relative_to(run.releases)): path.read_bytes()
             for path in run.releases.rglob("*")
-            if path.is_file() and path.name not in {"pending.json", erase.LIST_FILE}
+            if path.is_file() and path.name not in {"pending.json", rewrite.LIST_FILE}
         }
         left["told"] = receipt.pending(run)["erased"]
         never_killed = never_killed or left

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from include.faceset import images
+from include.faceset.images import judge
 from include.faceset.ledger import Outcome
 
 SIZE = (112, 112)
@@ -36,7 +36,7 @@ WHOLE = [jpeg(kind) for kind in range(len(KINDS))]
 def pillow_loads(data: bytes) -> bool:
     """What kills the trainer's loader, and what does not: Pillow, then `convert("RGB")`."""
     try:
-        with Image.open(io.BytesIO(data), formats=images.FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=judge.FORMATS) as image:
             image.convert("RGB")
     # Whatever is raised would kill the loader.
     except Exception:  # noqa: BLE001
@@ -46,14 +46,14 @@ def pillow_loads(data: bytes) -> bool:
 
 def pillow_opens(data: bytes) -> tuple[str | None, str, tuple[int, int]]:
     """What Pillow reads in a header."""
-    with Image.open(io.BytesIO(data), formats=images.FORMATS) as image:
+    with Image.open(io.BytesIO(data), formats=judge.FORMATS) as image:
         return image.format, image.mode, image.size
 
 
 @pytest.mark.parametrize("kind", range(len(KINDS)))
 def test_a_whole_image_is_good_and_a_cut_one_is_not(kind: int) -> None:
-    assert images.inspect(WHOLE[kind], SIZE, "full") == (None, "JPEG", KINDS[kind][0])
-    assert images.inspect(WHOLE[kind][:-400], SIZE, "full").rejected is Outcome.CORRUPT
+    assert judge.inspect(WHOLE[kind], SIZE, "full") == (None, "JPEG", KINDS[kind][0])
+    assert judge.inspect(WHOLE[kind][:-400], SIZE, "full").rejected is Outcome.CORRUPT
 
 
 @settings(max_examples=1500, deadline=None)
@@ -62,8 +62,8 @@ def test_a_damaged_image_is_judged_as_the_trainer_would(whole: bytes, data: st.D
     start = data.draw(st.one_of(st.integers(0, 700), st.integers(0, len(whole))))
     instead = data.draw(st.binary(max_size=8))
     damaged = whole[:start] + instead + whole[start + data.draw(st.integers(0, 40)) :]
-    seen = images.inspect(damaged, SIZE, "full")
+    seen = judge.inspect(damaged, SIZE, "full")
     if seen.rejected in {None, Outcome.CORRUPT}:
         assert (seen.rejected is None) == pillow_loads(damaged)
-    if (header := images.inspect(damaged, SIZE, "header")).rejected is None:
+    if (header := judge.inspect(damaged, SIZE, "header")).rejected is None:
         assert pillow_opens(damaged) == ("JPEG", header.colour, SIZE)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from include.faceset import release, tables
-from include.faceset.filter_manifest import FilterError
-from include.faceset.seal import SealError
+from include.faceset.ground import tables
+from include.faceset.release import release
+from include.faceset.steps.seal import SealError
+from include.faceset.steps.select import FilterError
 from tests.unit.faceset.pipeline import FLAT, TREE, face, make_dataset, make_run, put, run_to_seal
 
 
@@ -191,17 +192,17 @@ def test_link_modes_give_the_same_bytes(tmp_path: Path, source: Path, link_mode:
 
 
 def test_a_file_that_changes_after_the_scan_is_not_taken(tmp_path: Path, source: Path) -> None:
-    from include.faceset import copy_shard, filter_manifest, scan, seal
+    from include.faceset.steps import copy, scan, seal, select
 
     run = make_run(make_dataset(tmp_path), shards=1)
     for export in run.dataset.exports:
         scan.scan(run, export.name)
-    filter_manifest.filter_manifest(run)
+    select.filter_manifest(run)
     put(source / "training_data/anna/1.jpg", face(99))
     (source / "training_data/anna/2.jpg").unlink()
     (source / "faces_only/anna_face.png").unlink()
     (source / "faces_only/anna_face.png").symlink_to("/etc/passwd")
-    copy_shard.copy_shard(run, 0)
+    copy.copy_shard(run, 0)
     ledger = tables.read(run.release(seal.seal(run).release_id) / release.LEDGER_FILE).to_pylist()
     assert sorted(row["path"] for row in ledger if row["outcome"] == "changed_during_run") == [
         "anna/1.jpg",

@@ -9,10 +9,12 @@ from zlib import crc32
 
 import pytest
 
-from include.faceset import filter_manifest, met, receipt, release, scan, summary
-from include.faceset.dataset import Dataset
-from include.faceset.preflight import NotReadyError, preflight
-from include.faceset.run import Run
+from include.faceset.declared.dataset import Dataset
+from include.faceset.erasure import met, receipt
+from include.faceset.release import release
+from include.faceset.run.run import Run
+from include.faceset.steps import scan, select, summarise
+from include.faceset.steps.preflight import NotReadyError, preflight
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_erase import publish
 
@@ -88,7 +90,7 @@ def test_a_list_that_names_nobody_at_all_is_told(dataset: Dataset, text: bytes) 
 
 
 def test_a_list_that_names_everybody_is_told_where_the_run_stops(dataset: Dataset) -> None:
-    with pytest.raises(filter_manifest.FilterError, match="3 people are on the list of people to erase"):
+    with pytest.raises(select.FilterError, match="3 people are on the list of people to erase"):
         run_to_seal(run_with(dataset, b"ann\nzoe\napart__ben\n"))
 
 
@@ -157,7 +159,7 @@ def test_a_dry_run_tells_them_too_and_keeps_nothing(dataset: Dataset, tmp_path: 
     run = run_with(dataset, b"ann\nanm\ndee\n", "1", dry_run=True)
     for one in run.dataset.exports:
         scan.scan(run, one.name)
-    filter_manifest.filter_manifest(run)
-    text = summary.dry_run(run, None, [], None, ["dee"]).read_text()
+    select.filter_manifest(run)
+    text = summarise.dry_run(run, None, [], None, ["dee"]).read_text()
     assert f"- {run.params.suppressed}: line 2\n" in text
     assert {path for path in tmp_path.rglob("*") if ".work" not in path.parts} == before | {tmp_path / "people"}

@@ -18,10 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from include.faceset import copy_shard, files, filter_manifest, owner, scan, seal, shared
-from include.faceset.attempt import SupersededError, attempt
-from include.faceset.owner import Owner
-from include.faceset.run import Run
+from include.faceset.ground import files
+from include.faceset.run import owner, workers
+from include.faceset.run.attempt import SupersededError, attempt
+from include.faceset.run.owner import Owner
+from include.faceset.run.run import Run
+from include.faceset.steps import copy, scan, seal, select
 from tests.needs import require
 from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
 
@@ -73,7 +75,7 @@ def test_of_many_runs_on_two_machines_one_has_the_output(machines: list[Path]) -
                 owner.token(seen_by(machines[0], machines[0], "x"))
             }
             shutil.rmtree(machines[0] / "merged.releases")
-            time.sleep(shared.LATE_S + 0.1)
+            time.sleep(workers.LATE_S + 0.1)
 
 
 def test_a_run_that_is_over_is_followed_by_one(machines: list[Path]) -> None:
@@ -117,11 +119,11 @@ def test_each_step_on_another_machine_gives_what_one_machine_gives(
         for export in ("faces_only", "training_data"):
             scan.scan(run, export)
         on(machines[1])
-        filter_manifest.filter_manifest(run)
-        copy_shard.copy_shard(run, 1)
+        select.filter_manifest(run)
+        copy.copy_shard(run, 1)
         on(machines[0])
-        copy_shard.copy_shard(run, 0)
-        time.sleep(shared.LATE_S + 0.1)
+        copy.copy_shard(run, 0)
+        time.sleep(workers.LATE_S + 0.1)
         sealed = seal.seal(run)
         alone = run_to_seal(seen_by(tmp_path / "alone", exports, run_id))
         assert sealed.release_id == alone.sealed.release_id

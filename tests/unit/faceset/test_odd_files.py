@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from include.faceset import filter_manifest, images, scan, times
-from include.faceset.params import LinkMode
-from include.faceset.preflight import NotReadyError
+from include.faceset.declared.params import LinkMode
+from include.faceset.ground import times
+from include.faceset.images import judge
+from include.faceset.steps import scan, select
+from include.faceset.steps.preflight import NotReadyError
 from tests.unit.faceset.pipeline import FLAT, TREE, face, make_dataset, make_run, put, run_to_seal
 
 ROOT = Path(__file__).parents[3]
@@ -168,13 +170,13 @@ def test_room_is_asked_for_what_a_large_file_may_need(tmp_path: Path) -> None:
     sparse(tree / "ben/nothing.jpg", b"nothing", 1 << 43)
     run = make_run(make_dataset(tmp_path, [TREE]))
     scan.scan(run, "training_data")
-    size = filter_manifest.filter_manifest(run).size
+    size = select.filter_manifest(run).size
     assert size == sum((tree / f"ben/{number}.jpg").stat().st_size for number in range(2))
     sparse(tree / "ben/good.jpg", face(9), 1 << 43)
     run = make_run(make_dataset(tmp_path, [TREE], output=str(tmp_path / "other")))
     scan.scan(run, "training_data")
     with pytest.raises(NotReadyError, match=r"needs up to 8796\.1 GB \(8796\.1 GB of it for files that are larger"):
-        filter_manifest.filter_manifest(run)
+        select.filter_manifest(run)
 
 
 @pytest.mark.parametrize("when", ["it is judged", "it is hashed"])
@@ -184,10 +186,10 @@ def test_a_large_file_that_changes_is_told(tmp_path: Path, monkeypatch: pytest.M
     for number in range(2):
         put(tree / f"ben/{number}.jpg", face(number + 2))
     run = make_run(make_dataset(tmp_path, [TREE], max_file_size=1_000_000), shards=1)
-    really = images.inspect_large
+    really = judge.inspect_large
     seen: list[Any] = []
 
-    def judged(*what: Any) -> images.Inspection:
+    def judged(*what: Any) -> judge.Inspection:
         found = really(*what)
         seen.append(found)
         if len(seen) == 2:  # the first is for the room
@@ -195,7 +197,7 @@ def test_a_large_file_that_changes_is_told(tmp_path: Path, monkeypatch: pytest.M
                 file.write(b"x" * 300)
         return found
 
-    monkeypatch.setattr(images, "inspect_large", judged)
+    monkeypatch.setattr(judge, "inspect_large", judged)
     assert run_to_seal(run).outcomes["training_data/ben/large.jpg"] == "changed_during_run"
 
 

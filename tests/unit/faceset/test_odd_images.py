@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from PIL import Image
 
-from include.faceset import images
+from include.faceset.images import judge
 from include.faceset.ledger import EXPLANATIONS, Outcome
 from tests.unit.faceset.pipeline import face
 
@@ -204,7 +204,7 @@ REJECTED: dict[str, tuple[Callable[[], bytes], Outcome]] = {
 
 @pytest.fixture(autouse=True)
 def as_a_shard_is_copied() -> Iterator[None]:
-    with images.without_warnings():
+    with judge.without_warnings():
         yield
 
 
@@ -212,23 +212,23 @@ def as_a_shard_is_copied() -> Iterator[None]:
 def test_a_whole_picture_of_8_bits_is_kept_and_told_by_colour(name: str) -> None:
     make, colour = KEPT[name]
     data = make()
-    for seen in (images.inspect(data, SIZE, "full"), images.inspect_large(io.BytesIO(data), SIZE, "full")):
+    for seen in (judge.inspect(data, SIZE, "full"), judge.inspect_large(io.BytesIO(data), SIZE, "full")):
         assert (seen.rejected, seen.colour) == (None, colour)
     with Image.open(io.BytesIO(data)) as image:
         assert image.convert("RGB").size == SIZE
-    assert images.inspect(data, SIZE, "header").rejected is None
-    assert images.inspect(data, SIZE, "off") == (None, None, None)
+    assert judge.inspect(data, SIZE, "header").rejected is None
+    assert judge.inspect(data, SIZE, "off") == (None, None, None)
 
 
 @pytest.mark.parametrize("name", REJECTED)
 def test_what_becomes_nothing_or_something_else_is_a_reason_of_its_own(name: str) -> None:
     make, outcome = REJECTED[name]
     data = make()
-    assert images.inspect(data, SIZE, "full").rejected is outcome
+    assert judge.inspect(data, SIZE, "full").rejected is outcome
     assert outcome in EXPLANATIONS
     of_the_pixels = {Outcome.TRANSPARENT, Outcome.DAMAGED}
-    assert images.inspect(data, SIZE, "header").rejected is (None if outcome in of_the_pixels else outcome)
-    assert images.inspect(data, SIZE, "off").rejected is None
+    assert judge.inspect(data, SIZE, "header").rejected is (None if outcome in of_the_pixels else outcome)
+    assert judge.inspect(data, SIZE, "off").rejected is None
 
 
 def test_a_tiff_that_turning_makes_the_wrong_size_is_the_wrong_size() -> None:
@@ -237,8 +237,8 @@ def test_a_tiff_that_turning_makes_the_wrong_size_is_the_wrong_size() -> None:
     data = saved(NOISE.resize((112, 96)), "TIFF", exif=exif)
     with Image.open(io.BytesIO(data)) as image:
         assert image.convert("RGB").size == (96, 112)
-    assert images.inspect(data, (112, 96), "full").rejected is Outcome.WRONG_SIZE
-    assert images.inspect(data, (96, 112), "full").rejected is None
+    assert judge.inspect(data, (112, 96), "full").rejected is Outcome.WRONG_SIZE
+    assert judge.inspect(data, (96, 112), "full").rejected is None
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_large_file_is_never_read_far(start: bytes) -> None:
             return super().read(size).ljust(size, b"\0")
 
     file = Endless(start)
-    assert images.inspect_large(file, SIZE, "full").rejected in {
+    assert judge.inspect_large(file, SIZE, "full").rejected in {
         Outcome.TOO_LARGE,
         Outcome.CORRUPT,
         Outcome.NOT_AN_IMAGE,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from include.faceset import release
+from include.faceset.release import release
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 
 WEEKLY = {**TREE, "root": "weekly/{partition}"}

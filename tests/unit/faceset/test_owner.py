@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from include.faceset import owner
-from include.faceset.owner import Owner
+from include.faceset.run import owner
+from include.faceset.run.owner import Owner
 from tests.unit.faceset.pipeline import make_dataset, make_run
 
 

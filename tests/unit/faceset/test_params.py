@@ -12,9 +12,9 @@ from airflow.sdk.exceptions import ParamValidationError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from include.faceset import params
-from include.faceset.dataset import Dataset
-from include.faceset.partition_pattern import partition_pattern
+from include.faceset.declared import params
+from include.faceset.declared.dataset import Dataset
+from include.faceset.declared.partition_pattern import partition_pattern
 from tests.unit.faceset.pipeline import make_dataset
 
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.faceset import parts, render_config, scan
-from include.faceset.parts import PartsError
-from include.faceset.scan import ScanError
+from include.faceset.exports import parts
+from include.faceset.exports.parts import PartsError
+from include.faceset.steps import render, scan
+from include.faceset.steps.scan import ScanError
 from tests.unit.faceset.pipeline import FLAT, Result, face, make_dataset, make_run, put, run_to_seal
 
 WEEKLY = {**FLAT, "root": "weekly/{partition}"}
@@ -44,8 +45,8 @@ def write(root: Path, files: dict[tuple[str, str, str], bytes], partitions: list
 
 
 def config(result: Result) -> str:
-    values = render_config.values(result.run, result.sealed.identities, result.sealed.images)
-    return render_config.render("faces", result.sealed.release_id, values)
+    values = render.values(result.run, result.sealed.identities, result.sealed.images)
+    return render.render("faces", result.sealed.release_id, values)
 
 
 @settings(max_examples=40, deadline=None)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from include.faceset import preflight, scan
-from include.faceset.preflight import NotReadyError
-from include.faceset.run import Run
+from include.faceset.run.run import Run
+from include.faceset.steps import preflight, scan
+from include.faceset.steps.preflight import NotReadyError
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from include.faceset import owner, render_config, summary
+from include.faceset.run import owner
+from include.faceset.steps import render, summarise
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 
 
@@ -38,9 +39,9 @@ def test_files_are_0640_and_folders_0750(tmp_path: Path, link_mode: str) -> None
         second = make_run(dataset, "2", link_mode=link_mode)
         owner.take(second, lambda _: True)
         sealed = run_to_seal(second).sealed
-        render_config.render_config(second, sealed)
-        summary.summarise(second, sealed, [], None)
-        summary.clean_up(second)
+        render.render_config(second, sealed)
+        summarise.summarise(second, sealed, [], None)
+        summarise.clean_up(second)
     written = list((tmp_path / "new").rglob("*"))
     assert {path.name for path in written} >= {"removed", "SUMMARY.md", ".owner", ".deployment", "latest.json"}
     modes = {(path.is_dir(), stat.S_IMODE(path.lstat().st_mode)) for path in written}

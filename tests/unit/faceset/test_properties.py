@@ -9,8 +9,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from include.faceset import names, summary
-from include.faceset.dataset import FlatExport
+from include.faceset import names
+from include.faceset.declared.dataset import FlatExport
+from include.faceset.steps import summarise
 from tests.unit.faceset.pipeline import FLAT, TREE, face, make_dataset, make_run, put, run_to_seal
 
 OTHER = {"name": "other", "layout": "image_folder"}
@@ -243,8 +244,8 @@ def test_every_file_is_in_the_ledger_once_and_nothing_else_is_touched(
         settled, images = scanned(tree, FlatExport.model_validate(FLAT))
         expected = settled | model(images, min_images)
         result = run_to_seal(make_run(dataset, link_mode=link_mode))
-        summary.summarise(result.run, result.sealed, [], None)
-        summary.clean_up(result.run)
+        summarise.summarise(result.run, result.sealed, [], None)
+        summarise.clean_up(result.run)
         assert result.outcomes == expected
         assert sum(result.sealed.scanned.values()) == len(expected)
         assert fingerprint(root, without={"merged", "merged.releases"}) == before

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from easydict import EasyDict
 
-from include.faceset import render_config
-from include.faceset.render_config import ConfigError
+from include.faceset.steps import render
+from include.faceset.steps.render import ConfigError
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 
 BASE = """
@@ -48,7 +48,7 @@ def test_the_trainer_reads_the_true_counts(tmp_path: Path, monkeypatch: pytest.M
     put(configs / "__init__.py", b"")
     run = make_run(make_dataset(tmp_path, [TREE]), config_path=str(configs))
     sealed = run_to_seal(run).sealed
-    written = render_config.render_config(run, sealed)
+    written = render.render_config(run, sealed)
     assert written == [
         run.release(sealed.release_id) / "faces_imagefolder.py",
         configs / "faces_imagefolder.py",
@@ -65,27 +65,27 @@ def test_the_trainer_reads_the_true_counts(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.usefixtures("exports")
 def test_without_upload_the_trainer_reads_the_output_folder(tmp_path: Path) -> None:
     run = make_run(make_dataset(tmp_path, [TREE]), skip_upload=True)
-    assert render_config.values(run, 1, 2)["rec"] == str(tmp_path / "merged")
+    assert render.values(run, 1, 2)["rec"] == str(tmp_path / "merged")
 
 
 @pytest.mark.usefixtures("exports")
 def test_a_config_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     run = make_run(make_dataset(tmp_path, [TREE]), config_path=str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="nowhere is no folder"):
-        render_config.render_config(run, run_to_seal(run).sealed)
+        render.render_config(run, run_to_seal(run).sealed)
 
 
 def test_values_made_to_inject_code_stay_values(tmp_path: Path) -> None:
     values = {"rec": "/data/'\"\n+__import__('os').system('touch pwned')#", "val_targets": ["{{ 7*7 }}", "\\"]}
-    path = put(tmp_path / "config.py", render_config.render("faces", "0" * 16, values).encode())
-    render_config.compare(path, values)
+    path = put(tmp_path / "config.py", render.render("faces", "0" * 16, values).encode())
+    render.compare(path, values)
     assert not Path("pwned").exists()
 
 
 def test_a_config_that_says_something_else_is_refused(tmp_path: Path) -> None:
-    path = put(tmp_path / "config.py", render_config.render("faces", "0" * 16, {"num_classes": 3, "lr": 0.1}).encode())
+    path = put(tmp_path / "config.py", render.render("faces", "0" * 16, {"num_classes": 3, "lr": 0.1}).encode())
     with pytest.raises(ConfigError, match="num_classes, num_image"):
-        render_config.compare(path, {"num_classes": 4, "num_image": 9, "lr": 0.1})
+        render.compare(path, {"num_classes": 4, "num_image": 9, "lr": 0.1})
     put(path, b"import nowhere_to_be_found")
     with pytest.raises(ConfigError, match="cannot be imported: ModuleNotFoundError"):
-        render_config.compare(path, {})
+        render.compare(path, {})

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from include.faceset import parts, scan, sharded
-from include.faceset.scan import ScanError
+from include.faceset.exports import parts
+from include.faceset.ground import sharded
+from include.faceset.steps import scan
+from include.faceset.steps.scan import ScanError
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put
 
 ROOT = Path(__file__).parents[3]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from include.faceset import owner, shared
+from include.faceset.run import owner, workers
 from tests.unit.faceset.pipeline import make_dataset, make_run
 
 LOCAL = "21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
@@ -15,21 +15,21 @@ AT_ONCE = "acregmin=1,acregmax=1,acdirmin=1,acdirmax=1,"
 def test_workers_that_share_the_volume_see_the_same(tmp_path: Path) -> None:
     run = make_run(make_dataset(tmp_path))
     assert owner.take(run, lambda _: False) is None
-    noted = shared.seen(run, "one")
-    shared.check(run, noted, "one")
-    shared.check(run, noted, "two")
+    noted = workers.seen(run, "one")
+    workers.check(run, noted, "one")
+    workers.check(run, noted, "two")
 
 
 @pytest.mark.parametrize("has_one_of_its_own", [False, True])
 def test_a_worker_without_the_volume_says_so_and_changes_nothing(tmp_path: Path, has_one_of_its_own: bool) -> None:
     run = make_run(make_dataset(tmp_path))
-    noted = shared.seen(run, "one")
+    noted = workers.seen(run, "one")
     elsewhere = make_run(make_dataset(tmp_path / "two", queue="faces"))
     if has_one_of_its_own:
-        shared.seen(elsewhere, "two")
+        workers.seen(elsewhere, "two")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(shared.NotSharedError) as raised:
-        shared.check(elsewhere, noted, "two")
+    with pytest.raises(workers.NotSharedError) as raised:
+        workers.check(elsewhere, noted, "two")
     assert str(raised.value).startswith(f"two does not see the {elsewhere.releases} of one")
     assert "mount the same volume there on every worker of the queue 'faces'" in str(raised.value)
     assert sorted(tmp_path.rglob("*")) == before
@@ -49,7 +49,7 @@ def test_a_worker_without_the_volume_says_so_and_changes_nothing(tmp_path: Path,
     ],
 )
 def test_how_late_a_mount_shows_what_others_wrote(mounts: str, late: int) -> None:
-    assert shared.shown_late(Path("/data/merged/set.releases"), mounts) == late
+    assert workers.shown_late(Path("/data/merged/set.releases"), mounts) == late
 
 
 @pytest.mark.parametrize(
@@ -62,19 +62,19 @@ def test_how_late_a_mount_shows_what_others_wrote(mounts: str, late: int) -> Non
     ],
 )
 def test_a_mount_point_is_known_by_any_name(point: str, written: str) -> None:
-    assert shared.shown_late(Path(point, "set.releases"), LOCAL + NFS.format(point=written, options="")) == 60
+    assert workers.shown_late(Path(point, "set.releases"), LOCAL + NFS.format(point=written, options="")) == 60
 
 
 def test_a_volume_that_is_shown_late_is_refused_where_workers_are_two(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(make_dataset(tmp_path))
-    noted = shared.seen(run, "one")
+    noted = workers.seen(run, "one")
     mounts = tmp_path / "mountinfo"
-    monkeypatch.setattr(shared, "_MOUNTS", mounts)
+    monkeypatch.setattr(workers, "_MOUNTS", mounts)
     mounts.write_text(LOCAL + NFS.format(point=tmp_path.resolve(), options=""))
-    shared.check(run, noted, "one")
-    with pytest.raises(shared.NotSharedError, match="60 s late: mount it with actimeo=1"):
-        shared.check(run, noted, "two")
+    workers.check(run, noted, "one")
+    with pytest.raises(workers.NotSharedError, match="60 s late: mount it with actimeo=1"):
+        workers.check(run, noted, "two")
     mounts.write_text(LOCAL + NFS.format(point=tmp_path.resolve(), options=AT_ONCE))
-    shared.check(run, noted, "two")
+    workers.check(run, noted, "two")

@@ -17,8 +17,11 @@ from hypothesis import HealthCheck, Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from include.faceset import erase, receipt, release, summary, tables
-from include.faceset.copy_shard import CopyError
+from include.faceset.erasure import receipt, rewrite
+from include.faceset.ground import tables
+from include.faceset.release import release
+from include.faceset.steps import summarise
+from include.faceset.steps.copy import CopyError
 from tests.kills.points import Points
 from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_erase import traces
@@ -227,9 +230,9 @@ class Merge(RuleBasedStateMachine):
 
     def finish(self, result: Result) -> None:
         """What the DAG does after `seal` that changes something: config and summary are only told."""
-        receipt.write(result.run, erase.finish(result.run))
+        receipt.write(result.run, rewrite.finish(result.run))
         receipt.close(result.run)
-        summary.clean_up(result.run)
+        summarise.clean_up(result.run)
         self.settled = True
 
     # What holds at every moment.

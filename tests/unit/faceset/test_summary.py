@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.faceset import render_config, summary
+from include.faceset.steps import render, summarise
 from tests.unit.faceset.pipeline import Result, face, make_dataset, make_run, put, run_to_seal
 
 CRUMBS = [
@@ -30,12 +30,12 @@ def result(tmp_path: Path) -> Result:
     expected = {"identities": 4, "images": 10, "images_per_identity": [3, 4]}
     run = make_run(make_dataset(tmp_path, expected=expected))
     done = run_to_seal(run)
-    render_config.render_config(run, done.sealed)
+    render.render_config(run, done.sealed)
     return done
 
 
 def test_the_numbers_add_up(result: Result) -> None:
-    facts = summary.summarise(result.run, result.sealed, summary.steps(CRUMBS, ["copy_shard", "seal"]), SYNC)
+    facts = summarise.summarise(result.run, result.sealed, summarise.steps(CRUMBS, ["copy_shard", "seal"]), SYNC)
     written = json.loads((result.run.release(result.sealed.release_id) / "summary.json").read_text())
     assert written == facts
     assert facts["scanned_files"] == 6 == facts["kept_files"] + sum(facts["rejected"].values())
@@ -58,7 +58,7 @@ def test_the_numbers_add_up(result: Result) -> None:
 
 
 def test_a_person_reads_the_commands_with_the_real_names(result: Result) -> None:
-    summary.summarise(result.run, result.sealed, summary.steps(CRUMBS, ["copy_shard", "seal"]), SYNC)
+    summarise.summarise(result.run, result.sealed, summarise.steps(CRUMBS, ["copy_shard", "seal"]), SYNC)
     text = (result.run.release(result.sealed.release_id) / "SUMMARY.md").read_text()
     assert "aws s3 ls s3://faces/set/ | wc -l" in text
     assert "torchrun --nproc_per_node=8 train_v2.py configs/faces_imagefolder" in text
@@ -72,7 +72,7 @@ def test_a_person_reads_the_commands_with_the_real_names(result: Result) -> None
 
 def test_the_log_names_no_identity(result: Result, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    summary.summarise(result.run, result.sealed, summary.steps(CRUMBS, ["copy_shard", "seal"]), SYNC)
+    summarise.summarise(result.run, result.sealed, summarise.steps(CRUMBS, ["copy_shard", "seal"]), SYNC)
     assert "What was skipped, and why" in caplog.text
     for name in ("anna", "en/1.jpg", "cleo"):
         assert name not in caplog.text
@@ -80,14 +80,14 @@ def test_the_log_names_no_identity(result: Result, caplog: pytest.LogCaptureFixt
 
 def test_an_earlier_runs_work_is_removed_and_this_runs_kept(result: Result) -> None:
     put(result.run.all_work / "earlier-run" / "manifest.parquet", b"")
-    assert summary.clean_up(result.run) == []
+    assert summarise.clean_up(result.run) == []
     assert list(result.run.all_work.iterdir()) == [result.run.work]
 
 
 def test_a_dry_run_foresees_what_a_sync_would_do() -> None:
     images = pa.table({"key": ["a/1.jpg", "a/2.jpg", "b/b_face.png"], "size": [1, 2, 3]})
     listing = pa.table({"key": ["a/1.jpg", "a/2.jpg", "c/1.jpg"], "size": [1, 9, 4]})
-    assert summary.foresee_sync(images, listing) == {
+    assert summarise.foresee_sync(images, listing) == {
         "upload_new": 1,
         "upload_changed": 1,
         "delete": 1,
@@ -97,7 +97,7 @@ def test_a_dry_run_foresees_what_a_sync_would_do() -> None:
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
 def test_nothing_in_a_name_ends_its_code_span(name: str) -> None:
-    span = summary.code_span(name)
+    span = summarise.code_span(name)
     fence = span[: len(span) - len(span.lstrip("`"))] if "`" in name else "`"
     assert span.startswith(fence)
     assert span.endswith(fence)
@@ -105,12 +105,12 @@ def test_nothing_in_a_name_ends_its_code_span(name: str) -> None:
 
 
 def test_a_person_reads_what_differs_from_the_release_before(result: Result, tmp_path: Path) -> None:
-    before = summary.summarise(result.run, result.sealed, [], SYNC)
+    before = summarise.summarise(result.run, result.sealed, [], SYNC)
     assert before["changes"] is None
     for number in range(2):
         put(tmp_path / f"exports/training_data/amy/{number}.jpg", face(50 + number))
     after = run_to_seal(make_run(result.run.dataset, "manual__2"))
-    facts = summary.summarise(after.run, after.sealed, [], SYNC)
+    facts = summarise.summarise(after.run, after.sealed, [], SYNC)
     assert facts["before"] == result.sealed.release_id
     text = (after.run.release(after.sealed.release_id) / "SUMMARY.md").read_text()
     assert f"## Compared with release {result.sealed.release_id}" in text
@@ -120,5 +120,5 @@ def test_a_person_reads_what_differs_from_the_release_before(result: Result, tmp
     assert "| num_classes | 2 | 3 |" in text
 
     same = run_to_seal(make_run(result.run.dataset, "manual__3"))
-    summary.summarise(same.run, same.sealed, [], SYNC)
+    summarise.summarise(same.run, same.sealed, [], SYNC)
     assert "Nothing differs." in (same.run.release(same.sealed.release_id) / "SUMMARY.md").read_text()

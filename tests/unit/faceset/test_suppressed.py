@@ -6,10 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from include.faceset import dataset, suppressed, tables
+from include.faceset import people
+from include.faceset.declared import dataset
+from include.faceset.ground import tables
 from include.faceset.ledger import SCANNED
-from include.faceset.preflight import NotReadyError, preflight
-from include.faceset.suppressed import SuppressedError
+from include.faceset.people import SuppressedError
+from include.faceset.steps.preflight import NotReadyError, preflight
 from tests.unit.faceset.pipeline import TREE, make_dataset, make_run, put
 
 REFERENCE = Path(__file__).parents[3] / "include/datasets/reidnet_v3.yaml"
@@ -17,14 +19,14 @@ REFERENCE = Path(__file__).parents[3] / "include/datasets/reidnet_v3.yaml"
 
 def test_one_identity_a_line_with_comments(tmp_path: Path) -> None:
     path = put(tmp_path / "list", "\ufeff# asked for\r\n\r\n  ann \n\\#ben\né ü__3\nann\n".encode())
-    assert suppressed.read(path) == {"ann", "#ben", "é ü__3"}
+    assert people.read(path) == {"ann", "#ben", "é ü__3"}
 
 
 @pytest.mark.parametrize("line", ["ann/1.jpg", "a\\nn", ".ann", "e\u0301", "x" * 256, "a\x07n", "\\ann"])
 def test_a_line_that_is_no_identity_is_told_by_number(tmp_path: Path, line: str) -> None:
     path = put(tmp_path / "list", f"# comment\nben\n{line}\n".encode())
     with pytest.raises(SuppressedError, match=r"list: line 3 is no identity .*; write it as its folder") as refused:
-        suppressed.read(path)
+        people.read(path)
     assert line not in str(refused.value)
 
 
@@ -40,15 +42,15 @@ def test_a_list_that_cannot_be_read_stops_the_run_before_it_begins(tmp_path: Pat
 
 def test_all_lists_count_that_beside_the_dataset_file_and_those_that_are_named(tmp_path: Path) -> None:
     copy = Path(shutil.copy(REFERENCE, tmp_path / "copied.yaml"))
-    assert suppressed.to_erase(make_run(dataset.load(copy))) == set()
+    assert people.to_erase(make_run(dataset.load(copy))) == set()
     put(tmp_path / "copied.suppressed", b"ann\n")
     with copy.open("a") as file:
         file.write(f"suppressed: {put(tmp_path / 'elsewhere', b'ben')}\n")
     loaded = dataset.load(copy)
-    assert suppressed.to_erase(make_run(loaded)) == {"ann", "ben"}
+    assert people.to_erase(make_run(loaded)) == {"ann", "ben"}
     # A run that names another one, or none, forgets nobody.
-    assert suppressed.to_erase(make_run(loaded, suppressed=str(put(tmp_path / "third", b"cyd")))) == {"ann", "ben", "cyd"}
-    assert suppressed.to_erase(make_run(loaded, suppressed=None)) == {"ann", "ben"}
+    assert people.to_erase(make_run(loaded, suppressed=str(put(tmp_path / "third", b"cyd")))) == {"ann", "ben", "cyd"}
+    assert people.to_erase(make_run(loaded, suppressed=None)) == {"ann", "ben"}
 
 
 @pytest.mark.parametrize(
@@ -85,9 +87,9 @@ def test_a_row_names_somebody_by_its_identity_or_without_one_by_a_word_of_its_pa
 ) -> None:
     listed = frozenset({"ann", "é x", "apart__own_one"})
     rows = tables.of_rows([(identity, path, "apart", None, 1, 2, None, None)], SCANNED)
-    of_people, others = suppressed.split(listed, rows)
+    of_people, others = people.split(listed, rows)
     assert (of_people.num_rows, others.num_rows) == (int(named), int(not named))
-    blank = suppressed.blanked(listed, rows).to_pylist()[0]
+    blank = people.blanked(listed, rows).to_pylist()[0]
     assert blank["export"] == "apart"
     if named:
         assert {name for name, value in blank.items() if value is not None} == {"export", "outcome"}
@@ -98,7 +100,7 @@ def test_nobody_listed_nothing_changes_and_many_can_be(tmp_path: Path) -> None:
     rows = tables.of_rows(
         [(None, f"{number}/x.gif", "e", "p", 1, 2, "etag", "corrupt") for number in range(300)], SCANNED
     )
-    assert suppressed.blanked(frozenset(), rows).equals(rows)
+    assert people.blanked(frozenset(), rows).equals(rows)
     listed = frozenset(map(str, range(1, 1000, 2)))
-    assert suppressed.split(listed, rows)[0]["path"].to_pylist() == [f"{number}/x.gif" for number in range(1, 300, 2)]
-    assert suppressed.of_keys(listed, pa.chunked_array([["1/2.jpg", "2/1.jpg"]])).to_pylist() == [True, False]
+    assert people.split(listed, rows)[0]["path"].to_pylist() == [f"{number}/x.gif" for number in range(1, 300, 2)]
+    assert people.of_keys(listed, pa.chunked_array([["1/2.jpg", "2/1.jpg"]])).to_pylist() == [True, False]

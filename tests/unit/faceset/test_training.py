@@ -2,8 +2,8 @@
 
 import pytest
 
-from include.faceset.dataset import Training
-from include.faceset.training import lack, plan
+from include.faceset.declared.dataset import Training
+from include.faceset.training.schedule import lack, plan
 
 
 @pytest.mark.parametrize(("gpus", "steps", "total"), [(1, 3_360, 80_640), (8, 420, 10_080)])

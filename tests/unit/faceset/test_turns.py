@@ -6,21 +6,12 @@ from typing import Any
 
 import pytest
 
-from include.faceset import (
-    copy_shard,
-    erase,
-    filter_manifest,
-    owner,
-    receipt,
-    restore_shard,
-    scan,
-    seal,
-    summary,
-    turns,
-)
-from include.faceset.attempt import SupersededError
-from include.faceset.dataset import Dataset
-from include.faceset.run import Run
+from include.faceset.declared.dataset import Dataset
+from include.faceset.erasure import receipt, rewrite
+from include.faceset.run import owner, turns
+from include.faceset.run.attempt import SupersededError
+from include.faceset.run.run import Run
+from include.faceset.steps import copy, restore, scan, seal, select, summarise
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_parts import BASE, DAILY
 
@@ -59,11 +50,11 @@ def test_who_changes_nothing_takes_nothing_away(dataset: Dataset) -> None:
     sealed = run_to_seal(first).sealed
     dry = begin(dataset, "2", dry_run=True)
     scan.scan(dry, "training_data")
-    filter_manifest.filter_manifest(dry)
+    select.filter_manifest(dry)
     begin(dataset, "skipped")
     turns.check(first)
     turns.check_sealed(first, sealed.release_id)
-    copy_shard.copy_shard(cleared(first), 0)
+    copy.copy_shard(cleared(first), 0)
     assert seal.seal(first).release_id == sealed.release_id
 
 
@@ -75,9 +66,9 @@ def test_a_later_change_refuses_all_that_began_before(dataset: Dataset, broken_o
     later = begin(dataset, "2")
     if broken_off:
         scan.scan(later, "training_data")
-        filter_manifest.filter_manifest(later)
+        select.filter_manifest(later)
         turns.check(first)  # until then, only what is the run's own was written
-        copy_shard.copy_shard(later, 0)
+        copy.copy_shard(later, 0)
         did = r"has begun to change \S+/merged and sealed no release"
     else:
         did = f"has published release {run_to_seal(later).sealed.release_id} in \\S+/merged"
@@ -119,8 +110,8 @@ def test_a_run_that_began_again_after_another_uses_nothing_of_what_it_knew(datas
     run_to_seal(begin(dataset, "2"))
     anew = begin(dataset, "1")
     turns.check(anew)
-    with pytest.raises(filter_manifest.FilterError, match=r"it has not run in this run .*from `scan` on"):
-        copy_shard.copy_shard(anew, 0)
+    with pytest.raises(select.FilterError, match=r"it has not run in this run .*from `scan` on"):
+        copy.copy_shard(anew, 0)
     assert run_to_seal(anew).sealed.images == 5
 
 
@@ -128,7 +119,7 @@ def test_a_run_that_has_changed_the_output_since_it_was_sealed_is_sealed_again_f
     run = begin(dataset, "1")
     sealed = run_to_seal(run).sealed
     (run.output / "id0/0.jpg").write_bytes(face(30))
-    copy_shard.copy_shard(run, 0)
+    copy.copy_shard(run, 0)
     assert not run.latest.exists()
     with pytest.raises(turns.OutdatedError, match="clear it from `copy_shard` on"):
         turns.check_sealed(run, sealed.release_id)
@@ -148,7 +139,7 @@ def test_a_release_that_lost_people_is_another(tmp_path: Path, dataset: Dataset)
     listed = put(tmp_path / "people", b"id1\n")
     erasing = begin(dataset, "2", suppressed=str(listed))
     scan.scan(erasing, "training_data")
-    filter_manifest.filter_manifest(erasing)
+    select.filter_manifest(erasing)
     with pytest.raises(turns.OutdatedError, match=r"a later run \(2\) has begun to change"):
         turns.check_sealed(first, sealed.release_id)
     with pytest.raises(turns.OutdatedError, match=r"a later run \(2\) has begun to change"):
@@ -214,13 +205,13 @@ def test_an_erasure_goes_on_by_its_list_or_where_nobody_is_left_to_erase(tmp_pat
     run_to_seal(first)
     second = begin(dataset, "2", suppressed=str(listed))
     run_to_seal(second)
-    receipt.write(second, erase.finish(second))
-    summary.clean_up(second)
+    receipt.write(second, rewrite.finish(second))
+    summarise.clean_up(second)
     assert not first.work.exists()
-    assert erase.finish(cleared(first)) == {"id1"}
+    assert rewrite.finish(cleared(first)) == {"id1"}
     listed.write_text("id0\n")
-    with pytest.raises(erase.EraseError, match="trigger a new run"):
-        erase.finish(first)
+    with pytest.raises(rewrite.EraseError, match="trigger a new run"):
+        rewrite.finish(first)
 
 
 @pytest.mark.parametrize("task", ["filter_manifest", "copy_shard", "restore", "seal", "dry_run"])
@@ -228,17 +219,17 @@ def test_a_task_before_that_never_ran_is_named(dataset: Dataset, task: str) -> N
     release = run_to_seal(begin(dataset, "1")).sealed.release_id
     run = begin(dataset, "2", dry_run=task == "dry_run", release=release if task == "restore" else None)
     if task == "filter_manifest":
-        with pytest.raises(filter_manifest.parts.PartsError, match=r"scan has not run .*Clear this run from `scan` on"):
-            filter_manifest.filter_manifest(run)
+        with pytest.raises(select.parts.PartsError, match=r"scan has not run .*Clear this run from `scan` on"):
+            select.filter_manifest(run)
     elif task == "seal":
         with pytest.raises(seal.parts.PartsError, match="clear the run's tasks from `filter_manifest` on"):
             seal.seal(run)
     else:
-        with pytest.raises(filter_manifest.FilterError, match="was it marked as success"):
+        with pytest.raises(select.FilterError, match="was it marked as success"):
             {
-                "copy_shard": lambda: copy_shard.copy_shard(run, 0),
-                "restore": lambda: restore_shard.restore_shard(run, 0),
-                "dry_run": lambda: summary.dry_run(run, None, []),
+                "copy_shard": lambda: copy.copy_shard(run, 0),
+                "restore": lambda: restore.restore_shard(run, 0),
+                "dry_run": lambda: summarise.dry_run(run, None, []),
             }[task]()
 
 
@@ -249,8 +240,8 @@ def test_without_an_output_the_release_counts(tmp_path: Path, dataset: Dataset) 
     add(apart, 10)
     later = begin(apart, "2")
     scan.scan(later, "training_data")
-    filter_manifest.filter_manifest(later)
-    copy_shard.copy_shard(later, 0)
+    select.filter_manifest(later)
+    copy.copy_shard(later, 0)
     turns.check(first)
     after = seal.seal(later)
     for check in (lambda: turns.check(first), lambda: turns.check_sealed(first, sealed.release_id)):

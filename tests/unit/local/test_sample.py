@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from include.faceset import dataset, names
+from include.faceset import names
+from include.faceset.declared import dataset
 from include.faceset.ledger import Outcome
 from local import sample
 from tests.unit.faceset.pipeline import make_run, run_to_seal

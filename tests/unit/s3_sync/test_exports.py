@@ -11,11 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from include.faceset import copy_shard, erase, filter_manifest, parts, preflight, release, scan, seal, tables
-from include.faceset.dataset import Dataset
+from include.faceset.declared.dataset import Dataset
+from include.faceset.declared.params import ParamsError
+from include.faceset.erasure import rewrite
+from include.faceset.exports import parts
+from include.faceset.ground import tables
 from include.faceset.ledger import Outcome
-from include.faceset.params import ParamsError
-from include.faceset.run import Run
+from include.faceset.release import release
+from include.faceset.run.run import Run
+from include.faceset.steps import copy, preflight, scan, seal, select
 from local import seaweed, storage
 from s3_sync import origins, record, task, transfer
 from s3_sync import source as sources
@@ -234,10 +238,10 @@ def test_what_is_archived_between_list_and_read_is_told(
         run = run_of(dataset)
         for export in run.dataset.exports:
             scan.scan(run, export.name)
-        shards = filter_manifest.filter_manifest(run).shards
+        shards = select.filter_manifest(run).shards
         front.rewrite = lambda request, answer: as_s3_has_it(request, answer, "/ben/1.jpg")
         for shard in shards:
-            copy_shard.copy_shard(run, shard)
+            copy.copy_shard(run, shard)
         result = Result(seal.seal(run), run, 0)
     archived = {path for path, outcome in result.outcomes.items() if outcome == Outcome.ARCHIVED}
     assert archived == {"training_data/ben/1.jpg"}
@@ -311,9 +315,9 @@ def test_a_person_is_erased_from_a_dataset_without_output(
     deliver(first, target)
     listed = str(put(tmp_path / "people", b"anna\n"))
     result = run_to_seal(run_of(dataset, "2", suppressed=listed))
-    erase.finish(result.run)
+    rewrite.finish(result.run)
     assert deliver(result, target)["deleted"] == 3
-    erase.finish(result.run)
+    rewrite.finish(result.run)
     assert {key.split("/")[0] for key in there(admin, target)} == {"ben", "fay"}
     assert prove(result, target).objects.num_rows == result.sealed.images
     images = [FACES[path] for path in FACES if "anna" in path]
@@ -344,8 +348,8 @@ def test_an_object_that_changes_between_list_and_read_is_told_and_taken_by_the_n
     scan.scan(run, "training_data")
     admin.put_object(Bucket=BUCKET, Key=root.key("training_data/ben/1.jpg"), Body=face(70))
     admin.delete_object(Bucket=BUCKET, Key=root.key("training_data/fay/3.jpg"))
-    for shard in filter_manifest.filter_manifest(run).shards:
-        copy_shard.copy_shard(run, shard)
+    for shard in select.filter_manifest(run).shards:
+        copy.copy_shard(run, shard)
     outcomes = Result(seal.seal(run), run, 0).outcomes
     changed = {path for path, outcome in outcomes.items() if outcome == Outcome.CHANGED_DURING_RUN}
     assert changed == {"training_data/ben/1.jpg", "training_data/fay/3.jpg"}

@@ -1,0 +1,1 @@
+"""How a person goes out of all that earlier runs left, and the receipt of it."""

@@ -1,0 +1,1 @@
+"""What a run sealed, and which release is in place."""

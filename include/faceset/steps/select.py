@@ -1,0 +1,185 @@
+"""filter_manifest: per shard, identities with enough images in all exports go on, the rest goes to the ledger.
+
+Images are only counted here, not opened: the cheap half of the filter. ``copy_shard`` counts again
+what is left once the bytes are known.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from include.faceset import people
+from include.faceset.erasure import rewrite
+from include.faceset.exports import parts
+from include.faceset.ground import files, sharded, tables
+from include.faceset.images import large, unchanged
+from include.faceset.ledger import LEDGER, Outcome, kept, rejected
+from include.faceset.release import release
+from include.faceset.run.attempt import Attempt, attempt
+from include.faceset.run.run import Run
+from include.faceset.steps import preflight
+
+COUNTS_FILE = "filtered.json"
+SHARDS_IN_MEMORY = 2
+"""Arrow sorts and writes one while it reads the other."""
+
+
+class FilterError(RuntimeError):
+    """No identity has enough images, or nothing was filtered at all."""
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """Counts of the filter; `shards` are those with something to copy, `size` is what may be kept of them in bytes,
+    `large` how much of that is in files above `max_file_size`."""
+
+    shards: list[int]
+    identities: int
+    images: int
+    identities_out: int
+    images_out: int
+    size: int
+    large: int = 0
+
+
+class ShardCounts(NamedTuple):
+    """Counts of one shard, as in `Filtered`."""
+
+    identities: int
+    images: int
+    identities_out: int
+    images_out: int
+    size: int
+    large: int
+
+
+def filter_manifest(run: Run) -> Filtered:
+    """Filter every shard of a run; two shards are in memory at a time. A run that rolls back selects its release.
+
+    People on the list are erased first from all that earlier runs left (erase.py), so nothing behind it meets them.
+
+    Raises:
+        FilterError: no identity has enough images.
+        NotReadyError: what was selected does not fit on the output's disk.
+        PartsError: a known part was scanned under another declaration of its export.
+        ReleaseError: the release to roll back to is not kept.
+        SupersededError: a later try of this filter has begun.
+        SuppressedError: the list of people to erase is wrong.
+    """
+    with attempt(run, "filter") as mine:
+        if not run.params.dry_run:
+            rewrite.begin(mine)
+        release.note_baseline(mine)
+        return _filter(mine) if run.params.release is None else _select_release(mine)
+
+
+def _filter(mine: Attempt) -> Filtered:
+    run = mine.run
+    parts.note_scanned(mine)
+    with ThreadPoolExecutor(SHARDS_IN_MEMORY) as pool:
+        filtered = list(pool.map(lambda shard: _filter_shard(mine, shard), range(run.params.shards)))
+    as_before: dict[bytes, bool] = {}
+    for _, disputes in filtered:
+        for sha256, same in disputes:
+            as_before[sha256] = as_before.get(sha256, True) and same
+    shards = [shard for shard, (counts, _) in enumerate(filtered) if counts.images]
+    total = ShardCounts(*map(sum, zip(*(counts for counts, _ in filtered), strict=True)))
+    if not shards and not run.params.dry_run:
+        listed = len(people.to_erase(run))
+        erased = f"; {listed:,} people are on the list of people to erase, and do not count here" if listed else ""
+        msg = (
+            f"none of {total.identities_out:,} identities has {run.params.min_images} images "
+            f"({total.images_out:,} images in all); check the exports, their declared layouts, and min_images{erased}"
+        )
+        raise FilterError(msg)
+    unchanged.write_disputes(mine, [sha256 for sha256, same in as_before.items() if same])
+    preflight.check_room(run, total.images, total.size, total.large)
+    return _keep_counts(mine, Filtered(shards, **total._asdict()))
+
+
+def _filter_shard(mine: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[bytes, bool]]]:
+    """Write what a shard selects and what it rejects; its counts, and its disputes as `unchanged.disputes` has them."""
+    run = mine.run
+    enough, few = split(parts.images(run, shard), run.params.min_images)
+    tables.write(enough, run.selected(shard), within=mine.folder)
+    tables.write(rejected(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard), within=mine.folder)
+    of_large = large.size_to_keep(run, enough)
+    counts = ShardCounts(
+        identities=pc.count_distinct(enough["identity"]).as_py(),
+        images=enough.num_rows,
+        identities_out=pc.count_distinct(few["identity"]).as_py(),
+        images_out=few.num_rows,
+        size=large.size_of_small(run, enough) + of_large,
+        large=of_large,
+    )
+    return counts, list(unchanged.disputes(enough, release.known_files(run, shard)))
+
+
+def read_counts(run: Run) -> Filtered:
+    """What the filter counted in this run. Raises FilterError if it has not run, or its work is gone."""
+    with _explained(run):
+        return Filtered(**json.loads((run.work / COUNTS_FILE).read_text(encoding="utf-8")))
+
+
+def read_selected(run: Run, shard: int) -> pa.Table:
+    """What the filter selected of a shard. Raises FilterError if it has not run, or its work is gone."""
+    with _explained(run):
+        return tables.read(run.selected(shard))
+
+
+@contextmanager
+def _explained(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        msg = (
+            f"what filter_manifest writes is not in {run.work}: it has not run in this run (was it marked as success?),"
+            " or a later run has cleared it. Clear this run from `scan` on, or trigger again"
+        )
+        raise FilterError(msg) from error
+
+
+def _select_release(mine: Attempt) -> Filtered:
+    run = mine.run
+    folder, listed = release.to_restore(run), people.to_erase(run)
+    counts = Counter[str]()
+    shards = []
+    for shard in range(run.params.shards):
+        rows = kept(sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards))
+        rows = people.split(listed, tables.conformed(rows, LEDGER))[1]
+        if run.on_disk:  # a release that was made without an output says of no file when it was written
+            written = pc.coalesce(rows["staged_mtime_ns"], rows["mtime_ns"])
+            rows = rows.set_column(LEDGER.get_field_index("staged_mtime_ns"), "staged_mtime_ns", written)
+        tables.write(rows, run.selected(shard), within=mine.folder)
+        tables.write(LEDGER.empty_table(), run.filtered(shard), within=mine.folder)
+        shards += [shard] if rows.num_rows else []
+        counts.update(
+            identities=pc.count_distinct(rows["identity"]).as_py(),
+            images=rows.num_rows,
+            size=sum(rows["size"].to_pylist()),
+        )
+    selected = Filtered(
+        shards, counts["identities"], counts["images"], identities_out=0, images_out=0, size=counts["size"]
+    )
+    return _keep_counts(mine, selected)
+
+
+def _keep_counts(mine: Attempt, counts: Filtered) -> Filtered:
+    files.write_text(mine.run.work / COUNTS_FILE, json.dumps(asdict(counts)), within=mine.folder)
+    return counts
+
+
+def split(manifest: pa.Table, min_images: int) -> tuple[pa.Table, pa.Table]:
+    """Rows of identities with at least `min_images` rows, and the others; both sorted by identity, export, path."""
+    ordered = manifest.sort_by([("identity", "ascending"), ("export", "ascending"), ("path", "ascending")])
+    counted = ordered.group_by("identity").aggregate([([], "count_all")])
+    enough = counted["identity"].filter(pc.greater_equal(counted["count_all"], min_images))
+    has_enough = pc.is_in(ordered["identity"], value_set=enough.combine_chunks())
+    return ordered.filter(has_enough), ordered.filter(pc.invert(has_enough))
