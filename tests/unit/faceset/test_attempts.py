@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 PAUSED = """
 import os, signal, sys
 from pathlib import Path
-from include.faceset import copy_shard
+from include.faceset.steps import copy
 from tests.unit.faceset.pipeline import TREE, make_dataset, make_run
 
 before, left, really = int(sys.argv[2]), [int(sys.argv[2])], os.rename
@@ -29,7 +29,7 @@ def rename(*arguments, **named):
     return really(*arguments, **named)
 
 os.rename = rename
-copy_shard.copy_shard(make_run(make_dataset(Path(sys.argv[1]), [TREE], shards=1), "2"), 0)
+copy.copy_shard(make_run(make_dataset(Path(sys.argv[1]), [TREE], shards=1), "2"), 0)
 """
 
 

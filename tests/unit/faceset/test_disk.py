@@ -86,7 +86,7 @@ def test_a_disk_that_is_full(
 UNREADABLE = """
 import sys
 from pathlib import Path
-from include.faceset import scan
+from include.faceset.steps import scan
 from tests.unit.faceset.pipeline import make_dataset, make_run, run_to_seal
 run_to_seal(make_run(make_dataset(Path(sys.argv[1]))))
 """

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 _AS_NOBODY = """
 import sys; sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from include.faceset import preflight, scan
+from include.faceset.steps import preflight, scan
 from tests.unit.faceset.pipeline import TREE, make_dataset, make_run
 run = make_run(make_dataset(Path(sys.argv[1]), [TREE]))
 try: scan.scan(run, "training_data")
