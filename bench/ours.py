@@ -86,14 +86,14 @@ def objects(source: str, path: str) -> None:
     """What a prefix shall hold, as a Parquet file: key, size and SHA-256 of every file."""
     import pyarrow.parquet as pq
 
-    from s3_sync.objects import walk
+    from s3_sync.sync.expected import walk
 
     pq.write_table(walk(Path(source)), path)
 
 
 def sync(**arguments: Any) -> None:
     """The task `sync`: what S3SyncOperator does."""
-    from s3_sync.task import run
+    from s3_sync.sync.task import run
 
     run(aws_conn_id=None, **arguments)
 
@@ -101,10 +101,10 @@ def sync(**arguments: Any) -> None:
 def verify(destination: str, objects: str, record: str) -> None:
     """The task `verify`."""
     from include.faceset.ground import tables
-    from s3_sync.connection import connect
-    from s3_sync.record import read
-    from s3_sync.target import S3Target
-    from s3_sync.verify import verify as verify_prefix
+    from s3_sync.bucket.connection import connect
+    from s3_sync.bucket.target import S3Target
+    from s3_sync.proof.verify import verify as verify_prefix
+    from s3_sync.sync.record import read
 
     target = S3Target.parse(destination)
     connection = connect(target.bucket, aws_conn_id=None)

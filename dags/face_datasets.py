@@ -285,7 +285,7 @@ def sources_of(dataset: Dataset) -> dict[str, Any]:
     in_s3 = [export for export in dataset.exports if export.in_s3]
     if not in_s3:
         return {}
-    from s3_sync.source import S3Source
+    from s3_sync.sources.source import S3Source
 
     return {export.name: S3Source(export.prefix, export.aws_conn_id or dataset.aws_conn_id) for export in in_s3}
 
@@ -376,11 +376,11 @@ def preflight() -> dict[str, Any]:
     from include.faceset.run import turns, workers
     from include.faceset.steps.preflight import NotReadyError, nothing_to_do
     from include.faceset.steps.preflight import preflight as check
-    from s3_sync.connection import connect
-    from s3_sync.erase import EraseFailed, list_versions
+    from s3_sync.bucket.connection import connect
+    from s3_sync.bucket.target import S3Target
+    from s3_sync.erasure.erase import EraseFailed, list_versions
     from s3_sync.errors import DestinationNotReady, InvalidTarget, SourceNotReady
     from s3_sync.preflight import check_destination
-    from s3_sync.target import S3Target
 
     run = declared_run()
     check_destination_is_its_own(run)
@@ -472,12 +472,12 @@ def verify() -> Iterator[Metadata]:
     from include.faceset.ground import tables
     from include.faceset.release import release
     from s3_sync import lease
-    from s3_sync.connection import connect
+    from s3_sync.bucket.connection import connect
+    from s3_sync.bucket.target import S3Target
     from s3_sync.errors import LeaseHeld
-    from s3_sync.publish import publish
-    from s3_sync.record import read as read_record
-    from s3_sync.target import S3Target
-    from s3_sync.verify import verify as verify_prefix
+    from s3_sync.proof.publish import publish
+    from s3_sync.proof.verify import verify as verify_prefix
+    from s3_sync.sync.record import read as read_record
 
     run, handed = sealed_run()
     folder = Path(handed["folder"])
@@ -499,11 +499,11 @@ def verify() -> Iterator[Metadata]:
 def erase() -> dict[str, Any] | None:
     """Erase the people on the list from the bucket, versions and releases too, and write the receipt."""
     from include.faceset.erasure import met, receipt, rewrite
-    from s3_sync.connection import connect
-    from s3_sync.erase import EraseFailed
+    from s3_sync.bucket.connection import connect
+    from s3_sync.bucket.target import S3Target
+    from s3_sync.erasure.erase import EraseFailed
     from s3_sync.errors import LeaseHeld
-    from s3_sync.publish import put_file
-    from s3_sync.target import S3Target
+    from s3_sync.proof.publish import put_file
 
     run, sealed = sealed_run()
     target = S3Target.parse(run.params.destination)
@@ -526,8 +526,8 @@ def erase_in_bucket(run: Run, release_id: str, people: frozenset[str], connectio
     """Delete what people have in the bucket, and bring its releases to what they are here; no older version stays."""
     from include.faceset.erasure import met, receipt, rewrite
     from include.faceset.release import release
-    from s3_sync import erase as s3
     from s3_sync import lease
+    from s3_sync.erasure import erase as s3
 
     releases, names = target.sibling(".releases"), rewrite.published_files(run)
     with lease.hold(connection, target, **holding(run)) as check:
@@ -559,12 +559,12 @@ def summary() -> dict[str, Any]:
     from include.faceset.release import release
     from include.faceset.steps import render
     from include.faceset.steps import summarise as summaries
-    from s3_sync import erase as s3
-    from s3_sync.connection import connect
-    from s3_sync.delete import delete_prefix
-    from s3_sync.listing import list_prefix
-    from s3_sync.publish import put_file
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import connect
+    from s3_sync.bucket.target import S3Target
+    from s3_sync.erasure import erase as s3
+    from s3_sync.listing.contents import list_prefix
+    from s3_sync.proof.publish import put_file
+    from s3_sync.sync.delete import delete_prefix
 
     context = get_current_context()
     ti, dry_run = context["ti"], context["params"]["dry_run"]
@@ -608,7 +608,7 @@ def summary() -> dict[str, Any]:
 
 def check_published(connection: Any, releases: Any, release_id: str) -> None:
     """Fail if the bucket does not say that it holds a release: what a summary says of it would not be true."""
-    from s3_sync.publish import read_pointer
+    from s3_sync.proof.publish import read_pointer
 
     found = read_pointer(connection, releases).get("release_id")
     if found != release_id:

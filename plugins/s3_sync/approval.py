@@ -94,8 +94,8 @@ class ApproveDeletionsOperator(ApprovalOperator):
         self.note = note
 
     def execute(self, context: Context) -> dict[str, int]:
-        from s3_sync.plan import allowed, may_delete  # noqa: PLC0415 parsing a DAG must not load Arrow and S3 clients
-        from s3_sync.task import run  # noqa: PLC0415
+        from s3_sync.sync.plan import allowed, may_delete  # noqa: PLC0415 parsing a DAG must not load Arrow and S3 clients
+        from s3_sync.sync.task import run  # noqa: PLC0415
 
         fraction = as_fraction("max_delete_fraction", self.max_delete_fraction)
         try:

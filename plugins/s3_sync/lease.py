@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from s3_sync.asking import ATTEMPTS, ask
-from s3_sync.capabilities import Probe, Writes, conditional_writes, sweep, written
-from s3_sync.clock import aware, time_at
-from s3_sync.connection import REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S
+from s3_sync.bucket.capabilities import Probe, Writes, conditional_writes, sweep, written
+from s3_sync.bucket.clock import aware, time_at
+from s3_sync.bucket.connection import REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S
+from s3_sync.bucket.retry import ATTEMPTS, ask
 from s3_sync.errors import DestinationNotReady, LeaseHeld, LeaseLost, S3SyncError, cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 log = logging.getLogger(__name__)
 

@@ -64,8 +64,8 @@ class S3SyncOperator(BaseOperator):
         )
 
     .. seealso::
-        ``s3_sync.task.run`` does the same inside a ``@task``; ``s3_sync.preflight`` checks a destination in
-        seconds; ``s3_sync.verify`` proves one.
+        ``s3_sync.sync.task.run`` does the same inside a ``@task``; ``s3_sync.preflight`` checks a destination in
+        seconds; ``s3_sync.proof.verify`` proves one.
 
     :param source: Local directory that holds the files. A link or a special file in it is an error. Empty with
         ``origins``. (templated)
@@ -83,7 +83,7 @@ class S3SyncOperator(BaseOperator):
         returned. It is bound to endpoint and destination. Without it, or if it is lost, unchanged files are
         recognised by MD5 where the ETag is one, and are uploaded again otherwise. (templated)
     :param history: Path of a Parquet file with earlier uploads (``key``, ``sha256``, ``etag``), such as what
-        ``s3_sync.verify`` proved of an earlier state. If the bucket has versioning, what S3 still holds of them is
+        ``s3_sync.proof.verify`` proved of an earlier state. If the bucket has versioning, what S3 still holds is
         copied inside S3 instead of uploaded; needs ``s3:GetBucketVersioning``, ``s3:ListBucketVersions`` and
         ``s3:GetObjectVersion``. (templated)
     :param aws_conn_id: The Airflow connection used for AWS credentials. If this is ``None`` or empty, or there is no
@@ -194,7 +194,7 @@ class S3SyncOperator(BaseOperator):
         self.content_types = content_types
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from s3_sync.task import run  # noqa: PLC0415 parsing a DAG must not load S3 clients
+        from s3_sync.sync.task import run  # noqa: PLC0415 parsing a DAG must not load S3 clients
 
         try:
             return run(

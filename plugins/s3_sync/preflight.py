@@ -16,21 +16,21 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError
 
-from s3_sync import capabilities
-from s3_sync.asking import Damaged, ask
-from s3_sync.capabilities import Capabilities, Probe
-from s3_sync.clock import time_at
+from s3_sync.bucket import capabilities
+from s3_sync.bucket.capabilities import Capabilities, Probe
+from s3_sync.bucket.clock import time_at
+from s3_sync.bucket.retry import Damaged, ask
+from s3_sync.bucket.roundtrip import check_one_place
+from s3_sync.bucket.store import Patience
 from s3_sync.errors import DestinationNotReady, NoAnswer, cause
 from s3_sync.lease import check_writes
-from s3_sync.roundtrip import check_one_place
-from s3_sync.store import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from s3_sync.capabilities import ProbeObject
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.capabilities import ProbeObject
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ import dags.face_datasets as project
 from include import faceset
 from include.faceset.declared import params as run_params
 from include.faceset.declared.dataset import Dataset
-from s3_sync.connection import connect
+from s3_sync.bucket.connection import connect
 from tests.kills.points import Points
 
 

@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from local import seaweed, storage
-from s3_sync.connection import S3Connection, connect
-from s3_sync.target import S3Target
+from s3_sync.bucket.connection import S3Connection, connect
+from s3_sync.bucket.target import S3Target
 from tests.needs import require
 from tests.s3_client import client
 from tests.servers import ceph, disguises, packaged

@@ -7,17 +7,17 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from s3_sync import objects, record
-from s3_sync.sync import SyncResult, sync
-from s3_sync.verify import VerifyResult, verify
+from s3_sync.proof.verify import VerifyResult, verify
+from s3_sync.sync import expected, record
+from s3_sync.sync.sync import SyncResult, sync
 from tests.servers.places import PLAIN, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 FILES = {
     **{f"{name}/{number}.jpg": f"{name} {number}".encode() for name in ("anna", "ben") for number in range(5)},
@@ -67,4 +67,4 @@ class Release:
 
     def prove(self) -> VerifyResult:
         known = record.read(self.record, self.connection, self.target)
-        return verify(self.connection, self.target, objects.walk(self.source), known)
+        return verify(self.connection, self.target, expected.walk(self.source), known)

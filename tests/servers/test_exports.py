@@ -8,11 +8,12 @@ import pytest
 
 from include.faceset.release import release as releases
 from local import storage
-from s3_sync import lease, source
+from s3_sync import lease
+from s3_sync.bucket.target import S3Target
 from s3_sync.errors import UploadFailed
-from s3_sync.publish import POINTER, publish
-from s3_sync.source import S3Source
-from s3_sync.target import S3Target
+from s3_sync.proof.publish import POINTER, publish
+from s3_sync.sources import source
+from s3_sync.sources.source import S3Source
 from tests.servers.matrix import promise
 from tests.servers.places import Place
 from tests.servers.release import Release

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError
 
-from s3_sync import objects
+from s3_sync.bucket.options import ObjectOptions
 from s3_sync.errors import DeletionRefused, LeaseLost, UploadFailed, VerifyFailed
-from s3_sync.options import ObjectOptions
-from s3_sync.publish import POINTER, publish
+from s3_sync.proof.publish import POINTER, publish
+from s3_sync.sync import expected
 from tests.servers import disguises
 from tests.servers.matrix import promise
 from tests.servers.places import Place
@@ -183,10 +183,10 @@ def test_publish_order(at: Place, release: Release, tmp_path: Path) -> None:
     release.sync(marker=releases.key(POINTER))
     assert is_published(), "nothing was changed"
 
-    expected = objects.walk(release.source)
+    listed = expected.walk(release.source)
     release.rewrite("anna/1.jpg", b"1 anna")
     with pytest.raises(UploadFailed, match="has changed since"):
-        release.sync(marker=releases.key(POINTER), objects=spoilt(expected, "anna/1.jpg"))
+        release.sync(marker=releases.key(POINTER), objects=spoilt(listed, "anna/1.jpg"))
     assert not is_published()
 
 

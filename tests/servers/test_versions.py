@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from s3_sync import erase
-from s3_sync.publish import put_bytes
-from s3_sync.target import S3Target
+from s3_sync.bucket.target import S3Target
+from s3_sync.erasure import erase
+from s3_sync.proof.publish import put_bytes
 from tests.servers.matrix import promise
 from tests.servers.places import LOCKED, PLAIN, SUSPENDED, VERSIONED, Place
 from tests.servers.release import FILES, Release

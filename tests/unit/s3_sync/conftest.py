@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from local import seaweed, storage
-from s3_sync.connection import S3Connection, connect
-from s3_sync.target import S3Target
+from s3_sync.bucket.connection import S3Connection, connect
+from s3_sync.bucket.target import S3Target
 from tests.s3_client import client
 
 BUCKET = "data.example.com"

@@ -14,18 +14,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from s3_sync import lease, record
-from s3_sync import objects as expected_objects
-from s3_sync.publish import POINTER, publish
-from s3_sync.sync import sync
-from s3_sync.target import S3Target
-from s3_sync.verify import verify
+from s3_sync import lease
+from s3_sync.bucket.target import S3Target
+from s3_sync.proof.publish import POINTER, publish
+from s3_sync.proof.verify import verify
+from s3_sync.sync import expected as expected_objects
+from s3_sync.sync import record
+from s3_sync.sync.sync import sync
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from s3_sync.connection import S3Connection
+    from s3_sync.bucket.connection import S3Connection
 
 FOLDERS = ("ann", "bob", "cleo", "dan", "eve")
 LARGE = bytes(range(256)) * (5 << 12) + b"and a second part"

@@ -17,16 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from local import seaweed
-from s3_sync import archived, listing, record
-from s3_sync import objects as expected_objects
-from s3_sync import source as sources
-from s3_sync.connection import S3Connection, connect
+from s3_sync.bucket.connection import S3Connection, connect
+from s3_sync.bucket.target import S3Target
 from s3_sync.errors import SourceNotReady, UploadFailed, VerifyFailed
-from s3_sync.origins import Origin
-from s3_sync.source import S3Source
-from s3_sync.sync import sync
-from s3_sync.target import S3Target
-from s3_sync.verify import verify
+from s3_sync.listing import archived, contents
+from s3_sync.proof.verify import verify
+from s3_sync.sources import source as sources
+from s3_sync.sources.origins import Origin
+from s3_sync.sources.source import S3Source
+from s3_sync.sync import expected as expected_objects
+from s3_sync.sync import record
+from s3_sync.sync.sync import sync
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import BUCKET, FILES, airflow_connection, there
 
@@ -104,7 +105,7 @@ def test_a_tier_that_no_listing_tells_of_is_asked_for(
         admin.put_object(Bucket=BUCKET, Key=target.key(key), Body=FILES[key], **tiered)
     front.rewrite = as_s3_has_it
     front.begin(lambda *_: None)
-    listed = {row["key"]: row["etag"] for row in listing.list_raw(through, target).to_pylist()}
+    listed = {row["key"]: row["etag"] for row in contents.list_raw(through, target).to_pylist()}
     assert [key for key, etag in listed.items() if etag is None] == [KEY]
     assert front.seen["HeadObject"] == 2, "only the two are asked"
     expected = expected_objects.walk(source)
@@ -125,8 +126,8 @@ def test_of_an_object_that_may_not_be_asked_nothing_is_proven(
 
     admin.put_object(Bucket=BUCKET, Key=target.key(KEY), Body=b"x", StorageClass="INTELLIGENT_TIERING")
     front.rewrite = refuses
-    assert listing.list_raw(connect(BUCKET, aws_conn_id="front"), target)["etag"].null_count == 1
-    assert listing.list_raw(connection, target)["etag"].null_count == 0, "it is new, so that nobody need ask"
+    assert contents.list_raw(connect(BUCKET, aws_conn_id="front"), target)["etag"].null_count == 1
+    assert contents.list_raw(connection, target)["etag"].null_count == 0, "it is new, so that nobody need ask"
 
 
 def test_a_version_that_is_archived_is_not_copied_back(

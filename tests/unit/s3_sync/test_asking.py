@@ -9,8 +9,8 @@ import pytest
 from botocore.exceptions import ClientError
 from obstore.exceptions import GenericError, NotFoundError, PermissionDeniedError
 
-from s3_sync import asking
-from s3_sync.asking import Damaged, ask, pages
+from s3_sync.bucket import retry
+from s3_sync.bucket.retry import Damaged, ask, pages
 from s3_sync.errors import LeaseLost, NoAnswer
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def failing(*errors: Exception) -> Callable[[], str]:
     ],
 )
 def test_what_was_damaged_is_asked_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "PAUSE_S", 0)
+    monkeypatch.setattr(retry, "PAUSE_S", 0)
     assert ask("it", failing(error, error)) == "answer"
 
 
@@ -69,10 +69,10 @@ def test_what_was_understood_and_refused_is_not(error: Exception) -> None:
 
 
 def test_it_ends_after_some_attempts_or_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "PAUSE_S", 0)
-    assert ask("it", failing(*[Damaged("garbled")] * (asking.ATTEMPTS - 1))) == "answer"
+    monkeypatch.setattr(retry, "PAUSE_S", 0)
+    assert ask("it", failing(*[Damaged("garbled")] * (retry.ATTEMPTS - 1))) == "answer"
     with pytest.raises(NoAnswer, match=r"it: S3 gives no usable answer \(garbled\)"):
-        ask("it", failing(*[Damaged("garbled")] * asking.ATTEMPTS))
+        ask("it", failing(*[Damaged("garbled")] * retry.ATTEMPTS))
 
     asked = 0
 
@@ -88,7 +88,7 @@ def test_it_ends_after_some_attempts_or_some_time(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_page_that_does_not_say_how_to_go_on_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "PAUSE_S", 0)
+    monkeypatch.setattr(retry, "PAUSE_S", 0)
     answers: list[dict[str, Any]] = [
         {"IsTruncated": True, "Next": "b"},
         {"IsTruncated": True},

@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from local.seaweed import S3Server
-from s3_sync import capabilities, delete
-from s3_sync.capabilities import NAME, Probe, Writes
-from s3_sync.connection import S3Connection, connect
-from s3_sync.delete import Way
+from s3_sync.bucket import capabilities
+from s3_sync.bucket.capabilities import NAME, Probe, Writes
+from s3_sync.bucket.connection import S3Connection, connect
+from s3_sync.bucket.target import S3Target
 from s3_sync.preflight import check_destination
-from s3_sync.target import S3Target
+from s3_sync.sync import delete
+from s3_sync.sync.delete import Way
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_sync.clock import time_at
+from s3_sync.bucket.clock import time_at
 
 THEN = datetime(2026, 11, 6, 8, 49, 37, tzinfo=UTC)
 

@@ -18,20 +18,24 @@ from botocore.exceptions import ClientError
 from obstore.exceptions import GenericError
 
 from local.seaweed import S3Server
-from s3_sync import erase, lease, listing, publish, record, versions
-from s3_sync import objects as expected_objects
-from s3_sync.asking import ask
-from s3_sync.connection import S3Connection, connect
-from s3_sync.credentials import S3Credentials
-from s3_sync.delete import delete
+from s3_sync import lease
+from s3_sync.bucket.connection import S3Connection, connect
+from s3_sync.bucket.credentials import S3Credentials
+from s3_sync.bucket.retry import ask
+from s3_sync.bucket.target import S3Target
+from s3_sync.erasure import erase
 from s3_sync.errors import CredentialsNotReady, UploadFailed
+from s3_sync.listing import contents, versions
 from s3_sync.preflight import check_destination
-from s3_sync.source import S3Source
-from s3_sync.sync import sync
-from s3_sync.target import S3Target
-from s3_sync.transfer import MULTIPART_ABOVE
-from s3_sync.unfinished import abort_unfinished
-from s3_sync.verify import verify
+from s3_sync.proof import publish
+from s3_sync.proof.verify import verify
+from s3_sync.sources.source import S3Source
+from s3_sync.sync import expected as expected_objects
+from s3_sync.sync import record
+from s3_sync.sync.delete import delete
+from s3_sync.sync.sync import sync
+from s3_sync.sync.transfer import MULTIPART_ABOVE
+from s3_sync.sync.unfinished import abort_unfinished
 from tests.unit.s3_sync import proxy, sessions
 from tests.unit.s3_sync.proxy import Answer, Proxy, Request
 from tests.unit.s3_sync.sessions import Sessions
@@ -205,8 +209,8 @@ def verbs(connection: S3Connection, target: S3Target) -> dict[str, Callable[[], 
         "lease": lambda: leased(connection, target),
         "put": lambda: publish.put_bytes(connection, target, b"x", "x"),
         "put by boto3": lambda: client.put_object(**where, Body=b"x"),
-        "list": lambda: listing.list_prefix(connection, target),
-        "list with true keys": lambda: listing.list_raw(connection, target),
+        "list": lambda: contents.list_prefix(connection, target),
+        "list with true keys": lambda: contents.list_raw(connection, target),
         "list an export": lambda: list(source.listing("")),
         "read an export": lambda: source.read("x", etag),
         "read": lambda: publish.get_bytes(connection, target, "x"),
@@ -229,7 +233,7 @@ def test_every_verb_goes_on_with_a_new_session(
 ) -> None:
     by_container(monkeypatch, endpoint, giver, tmp_path)
     # Each verb is refused soon after the one before it.
-    monkeypatch.setattr("s3_sync.credentials.AT_ONCE_S", 0.0)
+    monkeypatch.setattr("s3_sync.bucket.credentials.AT_ONCE_S", 0.0)
     for verb in verbs(connect(target.bucket), target).values():
         giver.end_all()
         verb()
@@ -314,12 +318,12 @@ def test_whoever_gives_sessions_and_never_answers_is_given_up(
     *,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("s3_sync.boto.READ_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("s3_sync.bucket.boto.READ_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         giver.url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         WAYS[way](monkeypatch, endpoint, giver, tmp_path)
         with pytest.raises(CredentialsNotReady, match=f"Read timeout on endpoint URL.*{REMEDIES[way]}"):
-            listing.list_raw(connect(target.bucket), target)
+            contents.list_raw(connect(target.bucket), target)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -358,8 +362,8 @@ def test_the_lease_is_tried_again_while_there_are_no_credentials(
 ) -> None:
     by_container(monkeypatch, endpoint, giver, tmp_path)
     monkeypatch.setattr(lease, "RENEW_EVERY_S", 0.05)
-    monkeypatch.setattr("s3_sync.credentials.FAILED_FOR_S", 0.0)
-    monkeypatch.setattr("s3_sync.credentials.AT_ONCE_S", 0.0)
+    monkeypatch.setattr("s3_sync.bucket.credentials.FAILED_FOR_S", 0.0)
+    monkeypatch.setattr("s3_sync.bucket.credentials.AT_ONCE_S", 0.0)
 
     def written() -> int:
         return endpoint.seen["PutObject lease.json"]

@@ -19,17 +19,18 @@ from botocore.exceptions import ClientError, SSLError
 from obstore.exceptions import BaseError
 
 from local.seaweed import S3Server
-from s3_sync import listing, publish
-from s3_sync import objects as expected_objects
-from s3_sync import record as records
-from s3_sync.connection import S3Connection, connect
+from s3_sync.bucket.connection import S3Connection, connect
+from s3_sync.bucket.target import S3Target
 from s3_sync.errors import DestinationNotReady, InvalidTarget, SourceNotReady
 from s3_sync.lease import hold
+from s3_sync.listing import contents
 from s3_sync.preflight import check_destination
-from s3_sync.source import S3Source
-from s3_sync.sync import sync
-from s3_sync.target import S3Target
-from s3_sync.verify import verify
+from s3_sync.proof import publish
+from s3_sync.proof.verify import verify
+from s3_sync.sources.source import S3Source
+from s3_sync.sync import expected as expected_objects
+from s3_sync.sync import record as records
+from s3_sync.sync.sync import sync
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
 from tests.unit.s3_sync.proxy import Answer, Proxy, Request
@@ -177,8 +178,8 @@ def check_requests(seen: list[Request], server: S3Server, *, region: str = "us-e
 def both_clients(connection: S3Connection, target: S3Target) -> None:
     """Write, list and read by obstore what boto3 lists, reads and deletes."""
     publish.put_bytes(connection, target, b"here", "here.txt")
-    assert listing.list_prefix(connection, target)["key"].to_pylist() == ["here.txt"]
-    assert listing.list_raw(connection, target)["key"].to_pylist() == ["here.txt"]
+    assert contents.list_prefix(connection, target)["key"].to_pylist() == ["here.txt"]
+    assert contents.list_raw(connection, target)["key"].to_pylist() == ["here.txt"]
     where = {"Bucket": target.bucket, "Key": target.key("here.txt")}
     assert connection.client.get_object(**where)["Body"].read() == b"here"
     connection.client.delete_object(**where)
@@ -368,7 +369,7 @@ def test_both_trust_the_same_authorities(
     bundle, context = certificate(tmp_path)
     (tmp_path / "with_ca").write_text(f"[default]\nca_bundle = {bundle}\n")
     files = {"<ca>": str(bundle), "<config>": str(tmp_path / "with_ca")}
-    monkeypatch.setattr("s3_sync.connection.MAX_ATTEMPTS", 1)
+    monkeypatch.setattr("s3_sync.bucket.connection.MAX_ATTEMPTS", 1)
     with proxy.running(server, context) as secure:
         said = {key: files.get(value, value) for key, value in extra.items()}
         with_extra(monkeypatch, endpoint_url=secure.endpoint, **said)
@@ -618,7 +619,7 @@ def test_no_client_follows_a_bucket_into_another_region(
     with pytest.raises(DestinationNotReady, match="set region_name to eu-west-1"):
         check_destination(connection, target)
     with pytest.raises(DestinationNotReady, match=r"cannot be listed .*the bucket is in eu-west-1"):
-        listing.list_prefix(connection, target)
+        contents.list_prefix(connection, target)
     with pytest.raises(SourceNotReady, match=r"cannot be listed .*the bucket is in eu-west-1"):
         S3Source(target.uri).holds("")
 
@@ -633,7 +634,7 @@ def test_no_client_is_led_to_another_server(
         return moved(status, "TemporaryRedirect", Location=f"{elsewhere}{request.path}")
 
     named.instead = led
-    monkeypatch.setattr("s3_sync.connection.MAX_ATTEMPTS", 1)
+    monkeypatch.setattr("s3_sync.bucket.connection.MAX_ATTEMPTS", 1)
     connection = connect(target.bucket)
     where = {"Bucket": target.bucket, "Key": "key"}
     calls: list[Callable[[], Any]] = [

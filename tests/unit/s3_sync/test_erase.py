@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from local import seaweed, storage
-from s3_sync import erase
-from s3_sync.connection import S3Connection, connect
-from s3_sync.delete import delete_prefix
-from s3_sync.erase import EraseFailed
-from s3_sync.publish import put_bytes
-from s3_sync.target import S3Target
+from s3_sync.bucket.connection import S3Connection, connect
+from s3_sync.bucket.target import S3Target
+from s3_sync.erasure import erase
+from s3_sync.erasure.erase import EraseFailed
+from s3_sync.proof.publish import put_bytes
+from s3_sync.sync.delete import delete_prefix
 from tests.unit.s3_sync.conftest import BUCKET
 
 FOLDER = "[0-9a-f]{4}"

@@ -21,13 +21,14 @@ from include.faceset.release import release
 from include.faceset.run.run import Run
 from include.faceset.steps import copy, preflight, scan, seal, select
 from local import seaweed, storage
-from s3_sync import origins, record, task, transfer
-from s3_sync import source as sources
-from s3_sync.connection import S3Connection, connect
+from s3_sync.bucket.connection import S3Connection, connect
+from s3_sync.bucket.target import S3Target
 from s3_sync.errors import InvalidObjects, UploadFailed
-from s3_sync.source import S3Source
-from s3_sync.target import S3Target
-from s3_sync.verify import VerifyResult, verify
+from s3_sync.proof.verify import VerifyResult, verify
+from s3_sync.sources import origins
+from s3_sync.sources import source as sources
+from s3_sync.sources.source import S3Source
+from s3_sync.sync import record, task, transfer
 from tests.s3_client import client
 from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_erase import traces

@@ -23,14 +23,17 @@ import pyarrow.compute as pc
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
-from s3_sync import asking, connection, listing, source, transfer
-from s3_sync.connection import S3Connection, connect
+from s3_sync.bucket import connection, retry
+from s3_sync.bucket.connection import S3Connection, connect
 from s3_sync.errors import S3SyncError
-from s3_sync.origins import Origin
+from s3_sync.listing import contents
 from s3_sync.preflight import check_destination
-from s3_sync.publish import POINTER
-from s3_sync.source import S3Source
-from s3_sync.sync import sync
+from s3_sync.proof.publish import POINTER
+from s3_sync.sources import source
+from s3_sync.sources.origins import Origin
+from s3_sync.sources.source import S3Source
+from s3_sync.sync import transfer
+from s3_sync.sync.sync import sync
 from tests.s3_client import client
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local.seaweed import S3Server
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.target import S3Target
 
     Choose = Callable[[str, int], str | None]
 
@@ -65,8 +68,8 @@ def small_and_quick() -> Iterator[None]:
         patch.setattr(connection, "RETRY_TIMEOUT_S", 20)
         patch.setattr(connection, "FIRST_BACKOFF_S", 0.01)
         patch.setattr(connection, "MAX_BACKOFF_S", 0.2)
-        patch.setattr(asking, "PAUSE_S", 0.005)
-        patch.setattr(listing, "KEYS_A_RANGE", 8)
+        patch.setattr(retry, "PAUSE_S", 0.005)
+        patch.setattr(contents, "KEYS_A_RANGE", 8)
         patch.setattr(transfer, "MULTIPART_ABOVE", 1 << 20)
         patch.setattr(transfer, "PART", 5 << 20)
         patch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)

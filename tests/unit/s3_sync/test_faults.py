@@ -17,13 +17,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from s3_sync import listing, record, unfinished
-from s3_sync import objects as expected_objects
-from s3_sync.connection import connect
+from s3_sync.bucket.connection import connect
 from s3_sync.errors import DestinationNotReady, InvalidRecord, S3SyncError, UploadFailed
+from s3_sync.listing import contents
 from s3_sync.preflight import check_destination
-from s3_sync.sync import sync
-from s3_sync.verify import verify
+from s3_sync.proof.verify import verify
+from s3_sync.sync import expected as expected_objects
+from s3_sync.sync import record, unfinished
+from s3_sync.sync.sync import sync
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local.seaweed import S3Server
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 LARGE = 17 << 20  # above what goes in one piece
 
@@ -154,7 +155,8 @@ def test_a_killed_sync_run_again_ends_as_if_it_had_never_been_killed(
     for number in range(2000):
         (source / f"{number}.jpg").write_bytes(f"image {number}".encode())
     program = (
-        "import sys; from s3_sync.task import run; run(source=sys.argv[1], destination=sys.argv[2], record=sys.argv[3])"
+        "import sys; from s3_sync.sync.task import run; "
+        "run(source=sys.argv[1], destination=sys.argv[2], record=sys.argv[3])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [sys.executable, "-c", program, str(source), target.uri, str(kept)]
@@ -162,7 +164,7 @@ def test_a_killed_sync_run_again_ends_as_if_it_had_never_been_killed(
         while not admin.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix).get("KeyCount"):
             assert victim.poll() is None
         victim.send_signal(signal.SIGKILL)
-    arrived = listing.list_raw(connection, target).num_rows
+    arrived = contents.list_raw(connection, target).num_rows
     assert 0 < arrived < 2000
 
     again = sync(connection, target, source=source, record_path=kept)
@@ -175,7 +177,7 @@ def test_large_files_go_in_parts_and_their_etag_is_taken_for_a_token(
 ) -> None:
     kept, expected = tmp_path / "record.parquet", expected_objects.walk(large)
     assert sync(connection, target, source=large, record_path=kept).uploaded == 1
-    assert listing.list_raw(connection, target)["etag"][0].as_py().endswith("-3")
+    assert contents.list_raw(connection, target)["etag"][0].as_py().endswith("-3")
     assert verify(connection, target, expected, record.read(kept, connection, target)).by_record == 1
     assert verify(connection, target, expected, record.empty()).by_checksum == 1
     assert sync(connection, target, source=large, record_path=kept).skipped == 1
@@ -193,7 +195,7 @@ def test_a_large_file_that_changed_never_becomes_visible(
         file.write(bytes([last[0] ^ 1]))
     with pytest.raises(UploadFailed, match=r"weights\.bin: the local file has changed"):
         sync(connection, target, source=large, objects=expected)
-    assert listing.list_raw(connection, target).num_rows == 0
+    assert contents.list_raw(connection, target).num_rows == 0
     assert not admin.list_multipart_uploads(Bucket=target.bucket, Prefix=target.prefix).get("Uploads")
 
 
@@ -237,4 +239,4 @@ def test_a_damaged_record_is_an_error_with_a_remedy(
     (tmp_path / "record.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(InvalidRecord, match="Delete the file"):
         sync(connection, target, source=source, record_path=tmp_path / "record.parquet")
-    assert listing.list_raw(connection, target).num_rows == 0
+    assert contents.list_raw(connection, target).num_rows == 0

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from s3_sync import lease, listing, objects
-from s3_sync.capabilities import Writes
-from s3_sync.connection import S3Connection
+from s3_sync import lease
+from s3_sync.bucket.capabilities import Writes
+from s3_sync.bucket.connection import S3Connection
+from s3_sync.bucket.target import S3Target
 from s3_sync.errors import LeaseHeld, LeaseLost, UploadFailed
 from s3_sync.lease import hold
-from s3_sync.sync import sync
-from s3_sync.target import S3Target
+from s3_sync.listing import contents
+from s3_sync.sync import expected
+from s3_sync.sync.sync import sync
 
 ROOT = Path(__file__).parents[3]
 BOTH = Writes(creates=True, replaces="quoted")
@@ -104,7 +106,7 @@ def test_a_lease_that_ran_out_is_anothers_and_its_old_holder_stops(
                 pass
             with pytest.raises(UploadFailed, match=r"the lease of .* is lost"):
                 sync(connection, target, source=source, check=check)
-            assert listing.list_raw(connection, target).num_rows == 0
+            assert contents.list_raw(connection, target).num_rows == 0
 
     with pytest.raises(LeaseLost):
         overslept()
@@ -135,11 +137,11 @@ DEPLOYMENT = """
 import json, sys
 from pathlib import Path
 from s3_sync import lease, objects, record, task
-from s3_sync.connection import connect
+from s3_sync.bucket.connection import connect
 from s3_sync.errors import LeaseHeld
-from s3_sync.publish import publish
-from s3_sync.target import S3Target
-from s3_sync.verify import verify
+from s3_sync.proof.publish import publish
+from s3_sync.bucket.target import S3Target
+from s3_sync.proof.verify import verify
 
 name, source, uri = sys.argv[1:]
 target, folder = S3Target.parse(uri), Path(source).with_name(name + "-release")
@@ -196,8 +198,8 @@ def test_of_two_deployments_at_once_exactly_one_publishes(
         assert f"is being changed by {winner}{attempt}" in said[loser]
         latest = admin.get_object(Bucket=target.bucket, Key=target.sibling(".releases").key("latest.json"))
         assert json.loads(latest["Body"].read()) == {"by": f"{winner}{attempt}"}
-        expected = objects.walk(sources[winner])
-        for row in expected.to_pylist():
+        listed = expected.walk(sources[winner])
+        for row in listed.to_pylist():
             body = admin.get_object(Bucket=target.bucket, Key=target.key(row["key"]))["Body"].read()
             assert body == (sources[winner] / row["key"]).read_bytes()
-        assert listing.list_raw(connection, target).num_rows == expected.num_rows
+        assert contents.list_raw(connection, target).num_rows == expected.num_rows

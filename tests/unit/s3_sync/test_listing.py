@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_sync import listing
-from s3_sync.connection import S3Connection
-from s3_sync.listing import read_page
-from s3_sync.publish import put_bytes
-from s3_sync.target import S3Target
+from s3_sync.bucket.connection import S3Connection
+from s3_sync.bucket.target import S3Target
+from s3_sync.listing import contents
+from s3_sync.listing.contents import read_page
+from s3_sync.proof.publish import put_bytes
 
 PAGE = (
     '<?xml version="1.0" encoding="UTF-8"?><{0}ListBucketResult {1}><{0}EncodingType>url</{0}EncodingType><{0}Contents>'
@@ -48,12 +48,12 @@ def test_ranges_are_the_whole_wherever_they_are_divided(
     ]
     for key in keys:
         put_bytes(connection, target, key.encode(), key)
-    monkeypatch.setattr(listing, "PAGE", 5)
-    monkeypatch.setattr(listing, "KEYS_A_RANGE", 4)
-    bounds = listing.bounds_of(pa.chunked_array([keys]))
+    monkeypatch.setattr(contents, "PAGE", 5)
+    monkeypatch.setattr(contents, "KEYS_A_RANGE", 4)
+    bounds = contents.bounds_of(pa.chunked_array([keys]))
     assert len(bounds) > 3
     for some in ([], bounds, ["a0x"], ["Z0x", "a0x", "b0x", "zzz"]):
-        for listed in (listing.list_prefix(connection, target, some), listing.list_raw(connection, target, some)):
+        for listed in (contents.list_prefix(connection, target, some), contents.list_raw(connection, target, some)):
             assert sorted(listed["key"].to_pylist()) == sorted(keys)
 
 
@@ -64,7 +64,7 @@ def serving(order: list[str], page: int) -> Callable[[str | None], Iterator[pa.R
         left = [key for key in order if after is None or key > after]
         for start in range(0, len(left) or 1, page):
             some = left[start : start + page]
-            yield pa.record_batch([some, [1] * len(some), ["e"] * len(some)], schema=listing.SCHEMA)
+            yield pa.record_batch([some, [1] * len(some), ["e"] * len(some)], schema=contents.SCHEMA)
 
     return pages
 
@@ -77,12 +77,12 @@ def serving(order: list[str], page: int) -> Callable[[str | None], Iterator[pa.R
 def test_ranges_are_the_whole_by_key_and_by_folder(files: set[tuple[str, str]], by_folder: bool, page: int) -> None:
     keys = ["/".join(file) for file in files]
     order = sorted(keys, key=lambda key: key.split("/") if by_folder else key)
-    found = listing._in_ranges(serving(order, page), ["a0x", "ab0x", "b0x"])["key"].to_pylist()
+    found = contents._in_ranges(serving(order, page), ["a0x", "ab0x", "b0x"])["key"].to_pylist()
     assert sorted(found) == sorted(keys)
 
 
 def test_a_server_that_lists_in_no_order_is_listed_without_ranges() -> None:
     keys = [f"{number:03d}/1.jpg" for number in range(300)]
     shuffled = random.Random(1).sample(keys, len(keys))
-    found = listing._in_ranges(serving(shuffled, 50), ["100x", "200x"])["key"].to_pylist()
+    found = contents._in_ranges(serving(shuffled, 50), ["100x", "200x"])["key"].to_pylist()
     assert sorted(found) == sorted(keys)

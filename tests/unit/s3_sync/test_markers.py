@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_sync import listing, record
-from s3_sync import objects as expected_objects
-from s3_sync.connection import S3Connection
+from s3_sync.bucket.connection import S3Connection
+from s3_sync.bucket.target import S3Target
 from s3_sync.errors import DeletionRefused, VerifyFailed
-from s3_sync.plan import guard, may_delete, plan, rounded_up
-from s3_sync.sync import sync
-from s3_sync.target import S3Target
-from s3_sync.verify import verify
+from s3_sync.listing import contents
+from s3_sync.proof.verify import verify
+from s3_sync.sync import expected as expected_objects
+from s3_sync.sync import record
+from s3_sync.sync.plan import guard, may_delete, plan, rounded_up
+from s3_sync.sync.sync import sync
 from tests.unit.s3_sync.conftest import BUCKET, FILES, there
 from tests.unit.s3_sync.test_plan import EXPECTED, table
 
@@ -93,10 +94,10 @@ marks = st.sampled_from(["", "a/", "a/b/", "d/", "e/", "a/e/", "a_$folder$", "d/
 def test_markers_count_nowhere(expected: set[str], there: set[str], marked: set[str]) -> None:
     sizes = dict.fromkeys(there, 1) | dict.fromkeys(marked, 0)
     wanted = table(dict.fromkeys(expected, (1, b"0" * 32)), EXPECTED)
-    listed = table({key: (size, "e") for key, size in sizes.items()}, listing.SCHEMA)
+    listed = table({key: (size, "e") for key, size in sizes.items()}, contents.SCHEMA)
     made, without = (
         plan(wanted, rows, record.empty())
-        for rows in (listed, table(dict.fromkeys(there - marked, (1, "e")), listing.SCHEMA))
+        for rows in (listed, table(dict.fromkeys(there - marked, (1, "e")), contents.SCHEMA))
     )
     strays = marked - expected
     data = marked & expected

@@ -7,9 +7,9 @@ import pytest
 
 from local import storage
 from local.seaweed import S3Server
-from s3_sync.connection import connect
+from s3_sync.bucket.connection import connect
 from s3_sync.errors import DestinationNotReady
-from s3_sync.source import S3Source
+from s3_sync.sources.source import S3Source
 
 ELSEWHERE = {"AWS_ACCESS_KEY_ID": "lying", "AWS_SECRET_ACCESS_KEY": "about"}
 KEYS = {"conn_type": "aws", "login": "key", "password": "drawn-secret"}

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_sync import listing, record
 from s3_sync.errors import DeletionRefused
-from s3_sync.plan import allowed, guard, may_delete, plan, rounded_up
+from s3_sync.listing import contents
+from s3_sync.sync import record
+from s3_sync.sync.plan import allowed, guard, may_delete, plan, rounded_up
 
 EXPECTED = pa.schema([("key", pa.string()), ("size", pa.int64()), ("sha256", pa.binary(32))])
 keys = st.sampled_from(["a", "b", "c", "d/e", "é"])
@@ -34,7 +35,7 @@ def table(rows: dict[str, tuple[object, ...]], schema: pa.Schema) -> pa.Table:
 def test_every_key_is_in_the_right_place(
     expected: dict[str, tuple[int, bytes]], listed: dict[str, tuple[int, str]], recorded: dict[str, tuple[bytes, str]]
 ) -> None:
-    made = plan(table(expected, EXPECTED), table(listed, listing.SCHEMA), table(recorded, record.SCHEMA))
+    made = plan(table(expected, EXPECTED), table(listed, contents.SCHEMA), table(recorded, record.SCHEMA))
     model: dict[str, set[str]] = {"skip": set(), "compare": set(), "upload": set()}
     for key, (size, sha256) in expected.items():
         there = listed.get(key)
@@ -65,7 +66,7 @@ def test_a_fraction_is_what_it_is_written_as() -> None:
 def test_the_guard_counts_what_would_go(stay: int, go: int, fraction: float, approved: int) -> None:
     expected = table({f"stay{number}": (1, b"0" * 32) for number in range(stay)}, EXPECTED)
     listed = {f"stay{number}": (1, "e") for number in range(stay)} | {f"go{number}": (1, "e") for number in range(go)}
-    made = plan(expected, table(listed, listing.SCHEMA), record.empty())
+    made = plan(expected, table(listed, contents.SCHEMA), record.empty())
     if go > Fraction(str(fraction)) * (stay + go) and go > approved:
         with pytest.raises(DeletionRefused):
             guard(made, fraction, approved)

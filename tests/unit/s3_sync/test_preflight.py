@@ -20,11 +20,11 @@ import pytest
 
 from local import storage
 from local.seaweed import Credentials, S3Server
-from s3_sync.connection import S3Connection, connect
+from s3_sync.bucket.connection import S3Connection, connect
+from s3_sync.bucket.target import S3Target
 from s3_sync.errors import DestinationNotReady, InvalidOption
 from s3_sync.preflight import LAST_REQUEST_S, READ_TIMEOUT_S, check_destination
-from s3_sync.sync import sync
-from s3_sync.target import S3Target
+from s3_sync.sync.sync import sync
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
 

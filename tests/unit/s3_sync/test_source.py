@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local import seaweed
-from s3_sync import source as sources
-from s3_sync.connection import S3Connection
+from s3_sync.bucket.connection import S3Connection
+from s3_sync.bucket.target import S3Target
 from s3_sync.errors import SourceNotReady
-from s3_sync.source import S3Source, bounds_of, in_ranges
-from s3_sync.target import S3Target
+from s3_sync.sources import source as sources
+from s3_sync.sources.source import S3Source, bounds_of, in_ranges
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import BUCKET, airflow_connection
 

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from s3_sync import listing, record
-from s3_sync import objects as expected_objects
-from s3_sync.connection import S3Connection, connect
+from s3_sync.bucket.connection import S3Connection, connect
+from s3_sync.bucket.options import ObjectOptions
+from s3_sync.bucket.target import S3Target
 from s3_sync.errors import (
     DeletionRefused,
     DestinationNotReady,
@@ -20,12 +20,13 @@ from s3_sync.errors import (
     UploadFailed,
     VerifyFailed,
 )
+from s3_sync.listing import contents
 from s3_sync.operators import S3SyncOperator
-from s3_sync.options import ObjectOptions
 from s3_sync.preflight import check_destination
-from s3_sync.sync import sync
-from s3_sync.target import S3Target
-from s3_sync.verify import verify
+from s3_sync.proof.verify import verify
+from s3_sync.sync import expected as expected_objects
+from s3_sync.sync import record
+from s3_sync.sync.sync import sync
 from tests.unit.disks import fill_blocks, free
 from tests.unit.s3_sync.conftest import FILES, put, there
 
@@ -101,7 +102,7 @@ def test_without_a_record_the_md5_tells(connection: S3Connection, target: S3Targ
 def test_strays_go_whatever_their_names(admin: Any, connection: S3Connection, target: S3Target, source: Path) -> None:
     for stray in ("stray.jpg", "anna/", "a//b", "line\nbreak", "anna/old.jpg"):
         admin.put_object(Bucket=target.bucket, Key=target.key(stray), Body=b"")
-    data = listing.list_prefix(connection, target).num_rows
+    data = contents.list_prefix(connection, target).num_rows
     result = sync(connection, target, source=source, max_delete_fraction=1.0)
     assert result.deleted == data == 4
     assert there(admin, target) == FILES | {"anna/": b""}

@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from local import seaweed
-from s3_sync import objects as expected_objects
-from s3_sync import record
-from s3_sync.connection import S3Connection
-from s3_sync.sync import sync
-from s3_sync.target import S3Target
-from s3_sync.verify import verify
+from s3_sync.bucket.connection import S3Connection
+from s3_sync.bucket.target import S3Target
+from s3_sync.proof.verify import verify
+from s3_sync.sync import expected as expected_objects
+from s3_sync.sync import record
+from s3_sync.sync.sync import sync
 from tests.s3_client import client
 from tests.unit.s3_sync.conftest import FILES, put, there
 

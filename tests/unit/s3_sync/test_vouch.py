@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from s3_sync import transfer, vouch
-from s3_sync.asking import Damaged
-from s3_sync.connection import S3Connection
+from s3_sync.bucket.connection import S3Connection
+from s3_sync.bucket.retry import Damaged
+from s3_sync.bucket.target import S3Target
 from s3_sync.errors import UploadFailed
-from s3_sync.publish import put_bytes
-from s3_sync.sync import sync
-from s3_sync.target import S3Target
+from s3_sync.proof import vouch
+from s3_sync.proof.publish import put_bytes
+from s3_sync.sync import transfer
+from s3_sync.sync.sync import sync
 
 FACE = b"a face"
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3_sync import listing
-from s3_sync.asking import ask
+from s3_sync.bucket.retry import ask
 from s3_sync.errors import VerifyFailed
-from s3_sync.plan import plan
-from s3_sync.vouch import has, is_checked
+from s3_sync.listing import contents
+from s3_sync.proof.vouch import has, is_checked
+from s3_sync.sync.plan import plan
 
 if TYPE_CHECKING:
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def _compare(
     connection: S3Connection, target: S3Target, expected: pa.Table, record: pa.Table, max_concurrency: int
 ) -> VerifyResult:
     """Do what `verify` does with one listing."""
-    listed = listing.list_raw(connection, target, listing.bounds_of(expected["key"]))
+    listed = contents.list_raw(connection, target, contents.bounds_of(expected["key"]))
     todo = plan(expected, listed, record)
     open_questions = pa.concat_tables([todo.compare, todo.upload])
     at = pc.index_in(open_questions["key"], value_set=listed["key"])

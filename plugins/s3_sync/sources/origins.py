@@ -21,20 +21,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError
 
-from s3_sync import archived, objects
-from s3_sync.archived import ObjectArchived
-from s3_sync.asking import ask
-from s3_sync.capabilities import Probe, conditional_copy
+from s3_sync.bucket.capabilities import Probe, conditional_copy
+from s3_sync.bucket.retry import ask
 from s3_sync.errors import InvalidObjects, InvalidOption
-from s3_sync.source import S3Source, read_object
+from s3_sync.listing import archived
+from s3_sync.listing.archived import ObjectArchived
+from s3_sync.sources.source import S3Source, read_object
+from s3_sync.sync import expected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from s3_sync.connection import S3Connection
-    from s3_sync.objects import Item
-    from s3_sync.options import ObjectOptions
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.options import ObjectOptions
+    from s3_sync.bucket.target import S3Target
+    from s3_sync.sync.expected import Item
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def attach(rows: pa.Table, listed: pa.Table | Path | str) -> pa.Table:
         ("origin_etag", etag),
     ):
         rows = rows.append_column(name, column)
-    unsafe = pc.match_substring_regex(rows["path"], objects.UNSAFE_KEY)
+    unsafe = pc.match_substring_regex(rows["path"], expected.UNSAFE_KEY)
     if examples := rows["path"].filter(unsafe).slice(0, 1).to_pylist():
         raise InvalidObjects(f"path {examples[0]!a} has an empty, '.' or '..' segment or a control character")
     return rows
@@ -128,7 +129,7 @@ def opened(
                 places[name] = Place(source=source, inside=_copies_inside(connection, target, source, example))
                 log.info("%s: %s", origin.root, "copied inside S3" if places[name].inside else "streamed")
             else:
-                places[name] = Place(folder=stack.enter_context(objects.root(Path(origin.root))))
+                places[name] = Place(folder=stack.enter_context(expected.root(Path(origin.root))))
         yield places
 
 
@@ -182,7 +183,7 @@ def stream(source: S3Source, item: Item, part: int) -> Iterator[bytes]:
     except ClientError as error:
         _explain(error)
         raise
-    return objects.checked(body.iter_chunks(part), item.sha256, ObjectChanged)
+    return expected.checked(body.iter_chunks(part), item.sha256, ObjectChanged)
 
 
 def copy(connection: S3Connection, target: S3Target, source: S3Source, item: Item, options: ObjectOptions) -> str:

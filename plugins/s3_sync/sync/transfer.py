@@ -14,23 +14,24 @@ import obstore
 import pyarrow as pa
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
-from s3_sync import objects, origins, record
-from s3_sync.asking import ask
+from s3_sync.bucket.retry import ask
 from s3_sync.errors import CredentialsNotReady, InvalidObjects, LeaseLost, UploadFailed, cause
-from s3_sync.objects import Item
-from s3_sync.origins import Origin, Place
-from s3_sync.source import bare
-from s3_sync.vouch import is_checked, vouch
+from s3_sync.proof.vouch import is_checked, vouch
+from s3_sync.sources import origins
+from s3_sync.sources.origins import Origin, Place
+from s3_sync.sources.source import bare
+from s3_sync.sync import expected, record
+from s3_sync.sync.expected import Item
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from s3_sync.connection import S3Connection
-    from s3_sync.credentials import S3Credentials
-    from s3_sync.options import ObjectOptions
-    from s3_sync.source import S3Source
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.credentials import S3Credentials
+    from s3_sync.bucket.options import ObjectOptions
+    from s3_sync.bucket.target import S3Target
+    from s3_sync.sources.source import S3Source
 
 MULTIPART_ABOVE = 16 << 20
 PART = 8 << 20
@@ -205,7 +206,7 @@ def _places(
         with origins.opened(named, connection, target, rows) as places:
             yield places
     elif source is not None:
-        with objects.root(source) as root:
+        with expected.root(source) as root:
             yield {None: Place(folder=root)}
     else:
         raise InvalidObjects("neither a local folder nor origins are given: there is nothing to take files from")
@@ -278,7 +279,7 @@ def _send(
 
             return ask(item.key, put_parts, credentials=credentials), "uploaded"
     with gates.reading:
-        content = objects.read_key(root, item.file, item.size)
+        content = expected.read_key(root, item.file, item.size)
         if hashlib.sha256(content).digest() != item.sha256:
             raise FileChanged
         if item.etag and hashlib.md5(content, usedforsecurity=False).hexdigest() == item.etag:
@@ -287,14 +288,14 @@ def _send(
 
 
 def _checked_parts(root: int, item: Item, part: int) -> Iterator[bytes]:
-    with objects.open_key(root, item.file) as file:
-        yield from objects.checked(iter(partial(file.read, part), b""), item.sha256, FileChanged)
+    with expected.open_key(root, item.file) as file:
+        yield from expected.checked(iter(partial(file.read, part), b""), item.sha256, FileChanged)
 
 
 def _streamed_md5(root: int, item: Item) -> str:
     """Return the MD5 of a file that has the expected SHA-256."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with objects.open_key(root, item.file) as file:
+    with expected.open_key(root, item.file) as file:
         while block := file.read(PART):
             md5.update(block)
             sha256.update(block)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from s3_sync.asking import ask
+from s3_sync.bucket.retry import ask
 from s3_sync.errors import InvalidObjects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 TIERED = "INTELLIGENT_TIERING"

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
-    from s3_sync.credentials import S3Credentials
-    from s3_sync.resolved import Resolved
+    from s3_sync.bucket.credentials import S3Credentials
+    from s3_sync.bucket.resolved import Resolved
 
 # No value of these says "none".
 ENCRYPTION_VARIABLES = ("AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_")

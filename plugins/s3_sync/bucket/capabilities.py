@@ -21,15 +21,15 @@ from uuid import uuid4
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from s3_sync.asking import FOR_NOW, FOR_NOW_STATUS, ask
-from s3_sync.delete import Way, remove
+from s3_sync.bucket.retry import FOR_NOW, FOR_NOW_STATUS, ask
 from s3_sync.errors import DestinationNotReady, NoAnswer, cause
+from s3_sync.sync.delete import Way, remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 log = logging.getLogger(__name__)
 

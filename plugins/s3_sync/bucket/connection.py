@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 
-from s3_sync.boto import Hook, prepare
-from s3_sync.credentials import S3Credentials, explained
-from s3_sync.named import DEFAULT, check_connection, how_to_add
-from s3_sync.options import check_encryption
-from s3_sync.resolved import SIGNATURE, Resolved, resolve
-from s3_sync.store import Patience, build
-from s3_sync.target import check_bucket
+from s3_sync.bucket.boto import Hook, prepare
+from s3_sync.bucket.credentials import S3Credentials, explained
+from s3_sync.bucket.named import DEFAULT, check_connection, how_to_add
+from s3_sync.bucket.options import check_encryption
+from s3_sync.bucket.resolved import SIGNATURE, Resolved, resolve
+from s3_sync.bucket.store import Patience, build
+from s3_sync.bucket.target import check_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,18 +10,18 @@ import obstore
 from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError
 
-from s3_sync.asking import ask
+from s3_sync.bucket.options import ObjectOptions
+from s3_sync.bucket.retry import ask
 from s3_sync.errors import NoAnswer, UploadFailed, cause
-from s3_sync.options import ObjectOptions
-from s3_sync.unfinished import abort_unfinished
-from s3_sync.vouch import is_checked, vouch
+from s3_sync.proof.vouch import is_checked, vouch
+from s3_sync.sync.unfinished import abort_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 POINTER = "latest.json"
 

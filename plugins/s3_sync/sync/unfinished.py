@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from s3_sync.asking import ask
+from s3_sync.bucket.retry import ask
 from s3_sync.errors import NoAnswer, cause
 
 if TYPE_CHECKING:
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from s3_sync.errors import InvalidRecord, RecordNotWritten
 
 if TYPE_CHECKING:
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s3_sync.errors import DeletionRefused
-from s3_sync.listing import are_markers
+from s3_sync.listing.contents import are_markers
 
 MD5_ETAG = "^[0-9a-f]{32}$"
 

@@ -19,7 +19,7 @@ from s3_sync.errors import InvalidObjects
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.target import S3Target
 
 SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("sha256", pa.binary(32))])
 # An empty, '.' or '..' segment, or a control character: no safe local path, and S3 clients differ about them.

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from s3_sync import listing
-from s3_sync.asking import ATTEMPTS, Damaged, ask, is_for_now
+from s3_sync.bucket.retry import ATTEMPTS, Damaged, ask, is_for_now
 from s3_sync.errors import DeleteFailed, NoAnswer
+from s3_sync.listing import contents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import pyarrow as pa
 
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 # The most that one DeleteObjects request takes.
 BATCH = 1000
@@ -66,7 +66,7 @@ def delete(
 
 def delete_prefix(connection: S3Connection, target: S3Target) -> int:
     """Delete all that lies under ``target``; return how many. Raises DeleteFailed as `delete` does."""
-    return delete(connection, target, listing.list_raw(connection, target)["key"])
+    return delete(connection, target, contents.list_raw(connection, target)["key"])
 
 
 def remove(

@@ -15,17 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
-from s3_sync.delete import BATCH, Way, remove
 from s3_sync.errors import NoAnswer, S3SyncError, cause
-from s3_sync.publish import POINTER, put_file, read_pointer
-from s3_sync.vouch import has, is_checked
+from s3_sync.proof.publish import POINTER, put_file, read_pointer
+from s3_sync.proof.vouch import has, is_checked
+from s3_sync.sync.delete import BATCH, Way, remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 SCHEMA = pa.schema([("key", pa.string()), ("version", pa.string()), ("latest", pa.bool_()), ("marker", pa.bool_())])
 NULL = "null"

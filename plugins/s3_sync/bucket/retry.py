@@ -18,13 +18,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
-from s3_sync.credentials import is_refused
+from s3_sync.bucket.credentials import is_refused
 from s3_sync.errors import NoAnswer, cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from s3_sync.credentials import S3Credentials
+    from s3_sync.bucket.credentials import S3Credentials
 
 log = logging.getLogger(__name__)
 

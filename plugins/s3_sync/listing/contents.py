@@ -16,15 +16,15 @@ import pyarrow.compute as pc
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from s3_sync import archived
-from s3_sync.asking import Damaged, ask, list_objects, pages
+from s3_sync.bucket.retry import Damaged, ask, list_objects, pages
 from s3_sync.errors import DestinationNotReady, NoAnswer, cause
+from s3_sync.listing import archived
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
     Pages = Callable[[str | None], Iterator[pa.RecordBatch]]
 

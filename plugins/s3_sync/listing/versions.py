@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
-from s3_sync import archived, record
-from s3_sync.asking import ask, pages
-from s3_sync.capabilities import Probe, versioning
+from s3_sync.bucket.capabilities import Probe, versioning
+from s3_sync.bucket.retry import ask, pages
 from s3_sync.errors import NoAnswer
+from s3_sync.listing import archived
+from s3_sync.sync import record
 
 if TYPE_CHECKING:
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 log = logging.getLogger(__name__)
 

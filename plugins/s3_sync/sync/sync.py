@@ -11,24 +11,25 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s3_sync import listing, record, versions
-from s3_sync import objects as expected_objects
-from s3_sync.asking import ask
-from s3_sync.delete import delete as delete_keys
+from s3_sync.bucket.options import ObjectOptions
+from s3_sync.bucket.retry import ask
 from s3_sync.errors import InvalidOption
-from s3_sync.options import ObjectOptions
-from s3_sync.origins import attach
-from s3_sync.origins import check as check_origins
-from s3_sync.plan import Plan, guard, plan
-from s3_sync.transfer import Progress, upload
-from s3_sync.unfinished import abort_unfinished
+from s3_sync.listing import contents, versions
+from s3_sync.sources.origins import attach
+from s3_sync.sources.origins import check as check_origins
+from s3_sync.sync import expected as expected_objects
+from s3_sync.sync import record
+from s3_sync.sync.delete import delete as delete_keys
+from s3_sync.sync.plan import Plan, guard, plan
+from s3_sync.sync.transfer import Progress, upload
+from s3_sync.sync.unfinished import abort_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from s3_sync.connection import S3Connection
-    from s3_sync.origins import Origin
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
+    from s3_sync.sources.origins import Origin
 
 log = logging.getLogger(__name__)
 
@@ -176,8 +177,8 @@ def _check_options(max_delete_fraction: float, max_concurrency: int) -> None:
 
 
 def _plan(connection: S3Connection, target: S3Target, expected: pa.Table, recorded: pa.Table, *, delete: bool) -> Plan:
-    bounds = listing.bounds_of(expected["key"])
-    todo = plan(expected, listing.list_raw(connection, target, bounds), recorded)
+    bounds = contents.bounds_of(expected["key"])
+    todo = plan(expected, contents.list_raw(connection, target, bounds), recorded)
     if delete:
         return todo
     return replace(todo, delete=todo.delete.slice(0, 0), markers=todo.markers.slice(0, 0))

@@ -22,14 +22,15 @@ import pyarrow.compute as pc
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError, PreconditionError
 
-from s3_sync import archived, asking
-from s3_sync.archived import ObjectArchived
-from s3_sync.asking import Damaged, ask, list_objects
-from s3_sync.connection import connect
+from s3_sync.bucket import retry
+from s3_sync.bucket.connection import connect
+from s3_sync.bucket.retry import Damaged, ask, list_objects
+from s3_sync.bucket.target import S3Target
 from s3_sync.errors import NoAnswer, SourceNotReady, cause
-from s3_sync.listing import MAX_RANGES, Unordered, is_ordered, of_range, raw_client, raw_pages, read_page
-from s3_sync.plan import MD5_ETAG
-from s3_sync.target import S3Target
+from s3_sync.listing import archived
+from s3_sync.listing.archived import ObjectArchived
+from s3_sync.listing.contents import MAX_RANGES, Unordered, is_ordered, of_range, raw_client, raw_pages, read_page
+from s3_sync.sync.plan import MD5_ETAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from obstore import GetOptions
 
-    from s3_sync.connection import S3Connection
-    from s3_sync.listing import Pages
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.listing.contents import Pages
 
 SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("etag", pa.string())])
 # In the order of their bytes, and all behind "/": see `listing.bounds_of`.
@@ -97,7 +98,7 @@ class S3Source:
         where = {"Bucket": target.bucket, "Prefix": target.prefix, "Delimiter": "/"}
         following = {"NextContinuationToken": "ContinuationToken"}
         with self._explained("listed", "s3:ListBucket"):
-            pages = asking.pages(self.uri, partial(list_objects, self.connection.client), following, **where)
+            pages = retry.pages(self.uri, partial(list_objects, self.connection.client), following, **where)
             found = [one["Prefix"] for page in pages for one in page.get("CommonPrefixes", ())]
         return [prefix.removeprefix(target.prefix).removesuffix("/") for prefix in found]
 

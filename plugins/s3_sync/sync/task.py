@@ -7,13 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s3_sync.connection import connect
+from s3_sync.bucket.connection import connect
+from s3_sync.bucket.options import ObjectOptions
+from s3_sync.bucket.target import S3Target
 from s3_sync.errors import InvalidOption
 from s3_sync.lease import hold
-from s3_sync.options import ObjectOptions
-from s3_sync.origins import parse
-from s3_sync.sync import sync
-from s3_sync.target import S3Target
+from s3_sync.sources.origins import parse
+from s3_sync.sync.sync import sync
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from s3_sync import archived
-from s3_sync.asking import Damaged
-from s3_sync.capabilities import Probe, checks_bytes
+from s3_sync.bucket.capabilities import Probe, checks_bytes
+from s3_sync.bucket.retry import Damaged
+from s3_sync.listing import archived
 
 if TYPE_CHECKING:
-    from s3_sync.connection import S3Connection
-    from s3_sync.target import S3Target
+    from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.target import S3Target
 
 CHUNK = 1 << 20
 
