@@ -109,7 +109,8 @@ def verify(destination: str, objects: str, record: str) -> None:
     target = S3Target.parse(destination)
     connection = connect(target.bucket, aws_conn_id=None)
     expected = tables.read(Path(objects), ["key", "size", "sha256"])
-    verify_prefix(connection, target, expected, read(Path(record), connection, target))
+    prefix = connection.at(target)
+    verify_prefix(prefix, expected, read(Path(record), prefix))
 
 
 def scan_many(**arguments: Any) -> None:

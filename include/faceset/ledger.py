@@ -9,6 +9,8 @@ from enum import StrEnum
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.faceset.errors import Final
+
 
 class Outcome(StrEnum):
     """What became of a file. Stable strings: add, never rename."""
@@ -95,7 +97,7 @@ LEDGER = pa.schema(
 loader passes over, `staged_mtime_ns` the mtime of that file on disk."""
 
 
-class LedgerError(RuntimeError):
+class LedgerError(Final):
     """The ledger does not account for every file exactly once."""
 
 

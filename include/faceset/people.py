@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset import names
+from include.faceset.errors import Final
 from include.faceset.ledger import Outcome
 from include.faceset.run.run import Run
 
@@ -25,7 +26,7 @@ _NAMES_A_PATTERN = 100
 _NO_LETTER = r"[^\p{L}\p{N}]"
 
 
-class SuppressedError(ValueError):
+class SuppressedError(Final, ValueError):
     """A list that cannot be used; the message names file, line, rule and remedy."""
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
-from s3_sync.errors import DeletionRefused, InvalidObjects, InvalidOption, InvalidRecord, InvalidTarget
-from s3_sync.operators import as_fraction
+from s3_sync.operators import final
+from s3_sync.values import as_fraction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,19 +97,17 @@ class ApproveDeletionsOperator(ApprovalOperator):
         from s3_sync.sync.plan import allowed, may_delete  # noqa: PLC0415 parsing a DAG must not load Arrow and S3 clients
         from s3_sync.sync.task import run  # noqa: PLC0415
 
-        fraction = as_fraction("max_delete_fraction", self.max_delete_fraction)
-        try:
+        with final():
+            fraction = as_fraction("max_delete_fraction", self.max_delete_fraction)
             planned = run(
-                source=self.source or None,
+                source=self.source,
                 destination=self.destination,
-                objects=self.objects or None,
-                record=self.record or None,
+                objects=self.objects,
+                record=self.record,
                 aws_conn_id=self.aws_conn_id,
                 max_delete_fraction=1.0,
                 dry_run=True,
             )
-        except (DeletionRefused, InvalidObjects, InvalidOption, InvalidRecord, InvalidTarget) as error:
-            raise AirflowFailException(str(error)) from error
         plan: dict[str, int] = {name: planned[name] for name in ("listed", "uploaded", "skipped", "deleted")}
         if may_delete(plan["deleted"], plan["listed"], fraction):
             return {**plan, "approved": 0}

@@ -21,30 +21,38 @@ ELSEWHERE = {
 
 
 class S3SyncError(RuntimeError):
-    """The base of every error that this package raises on purpose."""
+    """The base of every error that this package raises on purpose: each is `Final` or `Again`."""
 
 
-class InvalidTarget(S3SyncError):
+class Final(S3SyncError):
+    """Another try would find the same: somebody has to do something first."""
+
+
+class Again(S3SyncError):
+    """Another try may help: what stands in the way may pass."""
+
+
+class InvalidTarget(Final):
     """The destination is no ``s3://bucket/prefix/``."""
 
 
-class InvalidOption(S3SyncError):
+class InvalidOption(Final):
     """An option has a value that cannot be meant."""
 
 
-class InvalidObjects(S3SyncError):
+class InvalidObjects(Final):
     """The expected objects, or the local files behind them, cannot be synced as they are."""
 
 
-class InvalidRecord(S3SyncError):
+class InvalidRecord(Final):
     """The record of earlier uploads cannot be read."""
 
 
-class RecordNotWritten(S3SyncError):
+class RecordNotWritten(Again):
     """The record of uploads cannot be written."""
 
 
-class DestinationNotReady(S3SyncError):
+class DestinationNotReady(Again):
     """The bucket, the credentials or the endpoint are not fit for a sync."""
 
 
@@ -52,41 +60,49 @@ class CredentialsNotReady(DestinationNotReady):
     """Credentials cannot be had, have ended, or are refused as ended; of a destination or a source."""
 
 
-class SourceNotReady(S3SyncError):
+class SourceNotReady(Again):
     """A prefix that objects are taken from cannot be listed or read."""
 
 
-class DeletionRefused(S3SyncError):
+class DeletionRefused(Final):
     """The plan would delete more than it was allowed to."""
 
 
-class LeaseHeld(S3SyncError):
+class LeaseHeld(Final):
     """Somebody else is changing the destination."""
 
 
-class LeaseLost(S3SyncError):
+class LeaseLost(Again):
     """The destination is no longer this sync's to change."""
 
 
-class NoAnswer(S3SyncError):
+class NoAnswer(Again):
     """S3 answered, again and again, with something that cannot be read."""
 
 
-class UploadFailed(S3SyncError):
+class UploadFailed(Again):
     """Some keys were not uploaded; ``failures`` maps each of them to its cause."""
 
-    def __init__(self, destination: str, failures: Mapping[str, str], *, stopped: str | None = None) -> None:
+    def __init__(
+        self,
+        destination: str,
+        failures: Mapping[str, str],
+        *,
+        stopped: str | None = None,
+        before_deletions: bool = False,
+    ) -> None:
         self.failures = dict(failures)
+        kept = "; nothing was deleted" if before_deletions else ""
         end = f" Stopped early: {stopped}." if stopped else ""
         causes = (f"{key}: {cause}" for key, cause in self.failures.items())
         listed = shortened(causes, len(self.failures))
         super().__init__(
-            f"{len(self.failures)} of the uploads to {destination} failed; nothing was deleted.{end} What was"
-            f" uploaded is kept: run again once the cause is gone.\n{listed}"
+            f"{len(self.failures)} of the uploads to {destination} failed{kept}.{end} What was uploaded"
+            f" is kept: run again once the cause is gone.\n{listed}"
         )
 
 
-class DeleteFailed(S3SyncError):
+class DeleteFailed(Again):
     """S3 refused to delete some keys; ``failures`` maps each of them to its cause."""
 
     def __init__(self, destination: str, failures: Mapping[str, str]) -> None:
@@ -98,7 +114,7 @@ class DeleteFailed(S3SyncError):
         )
 
 
-class VerifyFailed(S3SyncError):
+class VerifyFailed(Again):
     """The destination differs from what is expected."""
 
     def __init__(

@@ -25,17 +25,16 @@ from s3_sync.bucket.capabilities import Probe, Writes, conditional_writes, sweep
 from s3_sync.bucket.clock import aware, time_at
 from s3_sync.bucket.connection import REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S
 from s3_sync.bucket.retry import ATTEMPTS, ask
+from s3_sync.bucket.target import LEASE
 from s3_sync.errors import DestinationNotReady, LeaseHeld, LeaseLost, S3SyncError, cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from s3_sync.bucket.connection import S3Connection
-    from s3_sync.bucket.target import S3Target
+    from s3_sync.bucket.prefix import S3Prefix
 
 log = logging.getLogger(__name__)
 
-KEY = "lease.json"
 TTL_S = 900.0
 RENEW_EVERY_S = 60.0
 # A request that has begun may still be tried again for so long: none begins when less is left.
@@ -61,8 +60,7 @@ class _Found(NamedTuple):
 
 @contextmanager
 def hold(
-    connection: S3Connection,
-    target: S3Target,
+    prefix: S3Prefix,
     *,
     owner: str,
     holder: str,
@@ -82,12 +80,12 @@ def hold(
     Raises LeaseHeld, with the holder, if somebody else has it; DestinationNotReady for a server that cannot decide
     (`check_writes`).
     """
-    beside = target.sibling(".releases")
-    writes = conditional_writes(Probe.of(connection, beside))
-    check_writes(connection, target, writes, sole_writer=sole_writer)
-    lease = _Lease(connection, target, Claim(owner, holder), writes)
+    beside = prefix.releases.target
+    writes = conditional_writes(Probe.of(prefix.connection.at(beside)))
+    check_writes(prefix, writes, sole_writer=sole_writer)
+    lease = _Lease(prefix, Claim(owner, holder), writes)
     lease.take()
-    sweep(connection, beside)
+    sweep(prefix.connection.at(beside))
     over = threading.Event()
     renewing = threading.Thread(target=lease.keep, args=(over,), name="s3-lease", daemon=True)
     renewing.start()
@@ -104,7 +102,7 @@ def hold(
             lease.give_back()
 
 
-def check_writes(connection: S3Connection, target: S3Target, writes: Writes, *, sole_writer: bool) -> None:
+def check_writes(prefix: S3Prefix, writes: Writes, *, sole_writer: bool) -> None:
     """Check that a server decides who has the lease of ``target``, or that ``sole_writer`` is said.
 
     Raises DestinationNotReady.
@@ -113,18 +111,18 @@ def check_writes(connection: S3Connection, target: S3Target, writes: Writes, *, 
         return
     lacks = "If-Match (replace only what was read)" if writes.creates else "If-None-Match: * (create only what is new)"
     raise DestinationNotReady(
-        f"the server at {connection.endpoint} does not decide about conditional writes: it disregards {lacks}. So two"
-        f" deployments that sync to {target.uri} at the same time could mix their objects, and nobody would know. Use a"
-        " server that does, as S3 does (Ceph RGW 16 does in a bucket without versioning); or, if nobody but this"
+        f"the server at {prefix.endpoint} does not decide about conditional writes: it disregards {lacks}. So two"
+        f" deployments that sync to {prefix.uri} at the same time could mix their objects, and nobody would know. Use"
+        " a server that does, as S3 does (Ceph RGW 16 does in a bucket without versioning); or, if nobody but this"
         " deployment ever writes there, say so: sole_writer: true in the dataset file (or sole_writer of the operator)"
     )
 
 
 class _Lease:
-    def __init__(self, connection: S3Connection, target: S3Target, mine: Claim, writes: Writes) -> None:
-        self.client, self.mine, self.uri, self.writes = connection.client, mine, target.uri, writes
-        self.encryption = connection.encryption
-        self.where = {"Bucket": target.bucket, "Key": target.sibling(".releases").key(KEY)}
+    def __init__(self, prefix: S3Prefix, mine: Claim, writes: Writes) -> None:
+        self.client, self.mine, self.uri, self.writes = prefix.client, mine, prefix.uri, writes
+        self.encryption = prefix.connection.encryption
+        self.where = {"Bucket": prefix.bucket, "Key": prefix.releases.key(LEASE)}
         self.etag = ""
         self.taken_s = 0.0
         self.lost = ""

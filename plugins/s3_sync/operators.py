@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import socket
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from s3_sync.errors import DeletionRefused, InvalidOption, LeaseHeld
+from s3_sync.errors import Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -117,7 +118,7 @@ class S3SyncOperator(BaseOperator):
         Python's built-in table.
     """
 
-    template_fields: Sequence[str] = (
+    asked: Sequence[str] = (
         "approved_deletions",
         "aws_conn_id",
         "delete",
@@ -138,7 +139,10 @@ class S3SyncOperator(BaseOperator):
         "storage_class",
         "tags",
         "verify",
+        "content_types",
+        "max_concurrency",
     )
+    template_fields: Sequence[str] = tuple(name for name in asked if name not in {"content_types", "max_concurrency"})
     ui_color = "#e8f5e9"
 
     def __init__(
@@ -196,35 +200,9 @@ class S3SyncOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         from s3_sync.sync.task import run  # noqa: PLC0415 parsing a DAG must not load S3 clients
 
-        try:
-            return run(
-                source=self.source or None,
-                destination=self.destination,
-                objects=self.objects or None,
-                origins=self.origins or None,
-                record=self.record or None,
-                history=self.history or None,
-                marker=self.marker or None,
-                lease=self.lease or None,
-                holder=holder_of(context["ti"]) if self.lease else "",
-                sole_writer=as_bool("sole_writer", self.sole_writer),
-                aws_conn_id=self.aws_conn_id,
-                region_name=self.region_name or None,
-                verify=self.verify,
-                delete=as_bool("delete", self.delete),
-                max_delete_fraction=as_fraction("max_delete_fraction", self.max_delete_fraction),
-                approved_deletions=as_count("approved_deletions", self.approved_deletions),
-                max_concurrency=self.max_concurrency,
-                dry_run=as_bool("dry_run", self.dry_run),  # type: ignore[arg-type]
-                encryption=self.encryption or None,
-                kms_key_id=self.kms_key_id or None,
-                storage_class=self.storage_class or None,
-                tags=self.tags,
-                content_types=self.content_types,
-            )
-        # Trying again would find the same deletions, and only hide that two runs are at odds.
-        except (DeletionRefused, LeaseHeld) as error:
-            raise AirflowFailException(str(error)) from error
+        holder = holder_of(context["ti"]) if self.lease else ""
+        with final():
+            return run(holder=holder, **{name: getattr(self, name) for name in self.asked})
 
 
 def holder_of(ti: Any) -> str:
@@ -232,27 +210,10 @@ def holder_of(ti: Any) -> str:
     return f"DAG {ti.dag_id}, run {ti.run_id}, on {socket.gethostname()}"
 
 
-def as_bool(name: str, value: bool | str) -> bool:
-    """Return what a template rendered as a bool; raise InvalidOption for anything but true and false."""
-    named = {"true": True, "false": False}.get(str(value).strip().lower())
-    if named is None:
-        raise InvalidOption(f"{name} is {value!r}: it must be true or false")
-    return named
-
-
-def as_fraction(name: str, value: float | str) -> float:
-    """Return what a template rendered as a number from 0 to 1; raise InvalidOption for anything else."""
+@contextmanager
+def final() -> Iterator[None]:
+    """End the task for good where another try would find the same."""
     try:
-        fraction = float(value)
-    except (TypeError, ValueError):
-        fraction = -1.0
-    if isinstance(value, bool) or not 0 <= fraction <= 1:
-        raise InvalidOption(f"{name} is {value!r}: it must be a number from 0 to 1")
-    return fraction
-
-
-def as_count(name: str, value: int | str) -> int:
-    """Return what a template rendered as a whole number, 0 or more; raise InvalidOption for anything else."""
-    if isinstance(value, bool) or not str(value).strip().isdecimal():
-        raise InvalidOption(f"{name} is {value!r}: it must be a whole number, 0 or more")
-    return int(value)
+        yield
+    except Final as error:
+        raise AirflowFailException(str(error)) from error

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from s3_sync.bucket.capabilities import ProbeObject
-    from s3_sync.bucket.connection import S3Connection
-    from s3_sync.bucket.target import S3Target
+    from s3_sync.bucket.prefix import S3Prefix
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,6 @@ CONNECT_TIMEOUT_S = 2
 READ_TIMEOUT_S = 3
 # No request starts later, so the whole ends within ten seconds.
 LAST_REQUEST_S = 10 - CONNECT_TIMEOUT_S - READ_TIMEOUT_S
-SIBLING = ".releases"
 PROBE = b"probe"
 HASTY = Patience(CONNECT_TIMEOUT_S, READ_TIMEOUT_S, 0, LAST_REQUEST_S, 0.1, 1.0)
 AT_ONCE = 2 + len(capabilities.QUESTIONS)
@@ -62,7 +60,7 @@ REMEDIES = {
 }
 
 
-def check_destination(connection: S3Connection, target: S3Target, *, sole_writer: bool = False) -> Capabilities:
+def check_destination(prefix: S3Prefix, *, sole_writer: bool = False) -> Capabilities:
     """Check that a sync to ``target`` can work: within ten seconds, and leaving nothing behind.
 
     The bucket exists (it is never created), is in the connection's region, and lets these credentials list,
@@ -75,26 +73,27 @@ def check_destination(connection: S3Connection, target: S3Target, *, sole_writer
 
     Raises DestinationNotReady with cause and remedy.
     """
-    check = _Check(connection, target)
+    check = _Check(prefix)
     check.bucket()
     check.listing()
     check.probe()
     found = check.all_else()
-    log.info("%s at %s: %s", target.bucket, connection.endpoint, found)
-    check_writes(connection, target, found.writes, sole_writer=sole_writer)
+    log.info("%s at %s: %s", prefix.bucket, prefix.endpoint, found)
+    check_writes(prefix, found.writes, sole_writer=sole_writer)
     return found
 
 
 class _Check:
-    def __init__(self, connection: S3Connection, target: S3Target) -> None:
+    def __init__(self, prefix: S3Prefix) -> None:
         short = Config(
             connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S, retries={"total_max_attempts": 1}
         )
-        self.client = connection.new_client(short)
-        self.anonymous = connection.new_client(short.merge(Config(signature_version=UNSIGNED)))
-        self.connection, self.target, self.beside = connection, target, target.sibling(SIBLING)
-        hasty = replace(connection, client=self.client, new_client=lambda own: connection.new_client(short.merge(own)))
-        self.asking = Probe(hasty, self.beside, self._ask)
+        self.client = prefix.connection.new_client(short)
+        self.anonymous = prefix.connection.new_client(short.merge(Config(signature_version=UNSIGNED)))
+        self.connection, self.target, self.beside = prefix.connection, prefix.target, prefix.target.releases
+        new_client = prefix.connection.new_client
+        hasty = replace(prefix.connection, client=self.client, new_client=lambda own: new_client(short.merge(own)))
+        self.asking = Probe(hasty.at(self.beside), self._ask)
         self.begun = time.monotonic()
 
     def bucket(self) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 TASKS = [
-    *("preflight", "scan", "filter_manifest", "copy_shard", "seal"),
+    *("preflight", "scan", "forget", "filter_manifest", "copy_shard", "seal"),
     *("approve_deletions", "sync", "verify", "erase", "render_config", "summary"),
 ]
 

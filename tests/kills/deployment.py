@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 BUCKET = "faces"
 PREFIX = "sets/faces/"
 TASKS = (
-    *("preflight", "scan", "filter_manifest", "copy_shard", "seal"),
+    *("preflight", "scan", "forget", "filter_manifest", "copy_shard", "seal"),
     *("approve_deletions", "sync", "verify", "erase", "render_config", "summary"),
 )
 STOPPED = int(signal.SIGSTOP)
@@ -91,7 +91,7 @@ class Worker:
 @contextmanager
 def worker(environment: dict[str, str]) -> Iterator[Worker]:
     """Run worker.py until the block ends."""
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])
+    paths = os.pathsep.join(str(ROOT / name) for name in ("", "plugins", "dags"))
     with (
         tempfile.TemporaryDirectory(prefix="worker-") as folder,
         (Path(folder) / "log").open("w") as log,

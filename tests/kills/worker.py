@@ -17,11 +17,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import face_datasets as project
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.execution_time.context import set_current_context
 from botocore.loaders import JSONFileLoader
 
-import dags.face_datasets as project
+from face_tasks import tasks
+from face_tasks.current import DATASETS
 from include import faceset
 from include.faceset.declared import params as run_params
 from include.faceset.declared.dataset import Dataset
@@ -65,7 +67,7 @@ def work(asked: dict[str, Any]) -> Any:
             task.render_template_fields(context, task.get_template_env(dag=dag))
             task._pre_execute_hook(context)
             return task.execute(context)
-        found = getattr(project, asked["task"]).function(*asked["arguments"])
+        found = getattr(tasks, asked["task"]).function(*asked["arguments"])
         return [{"extra": one.extra} for one in found] if asked["task"] == "verify" else found
 
 
@@ -73,7 +75,7 @@ def work(asked: dict[str, Any]) -> Any:
 def declared(dataset_file: str) -> tuple[Dataset, Any]:
     """A dataset and its DAG."""
     dataset = Dataset.model_validate_json(dataset_file)
-    project.DATASETS[dataset.name] = dataset
+    DATASETS[dataset.name] = dataset
     return dataset, project.make_dag(dataset)
 
 

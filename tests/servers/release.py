@@ -63,8 +63,8 @@ class Release:
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def sync(self, **options: Any) -> SyncResult:
-        return sync(self.connection, self.target, source=self.source, record_path=self.record, **options)
+        return sync(self.connection.at(self.target), source=self.source, record_path=self.record, **options)
 
     def prove(self) -> VerifyResult:
-        known = record.read(self.record, self.connection, self.target)
-        return verify(self.connection, self.target, expected.walk(self.source), known)
+        known = record.read(self.record, self.connection.at(self.target))
+        return verify(self.connection.at(self.target), expected.walk(self.source), known)

@@ -9,9 +9,9 @@ import pytest
 from include.faceset.release import release as releases
 from local import storage
 from s3_sync import lease
-from s3_sync.bucket.target import S3Target
+from s3_sync.bucket.target import POINTER, S3Target
 from s3_sync.errors import UploadFailed
-from s3_sync.proof.publish import POINTER, publish
+from s3_sync.proof.publish import publish
 from s3_sync.sources import source
 from s3_sync.sources.source import S3Source
 from tests.servers.matrix import promise
@@ -132,16 +132,16 @@ def test_changed_since_it_was_judged(at: Place, tmp_path: Path, root: S3Target) 
 def test_merge(at: Place, folder: Path, root: S3Target) -> None:
     """A merge of exports on a disk and in S3, from the scan to latest.json, and a second one with nothing to do"""
     target = at.target()
-    beside = target.sibling(".releases")
+    beside = target.releases
     dataset = without_output(folder, target, [in_s3(FLAT, root), TREE])
     for number in ("1", "2"):
         result = run_to_seal(run_of(dataset, number))
         done = deliver(result, target)
         assert done["uploaded"] + done["copied"] == (result.sealed.images if number == "1" else 0)
         connection, run_folder = at.connect(), result.run.release(result.sealed.release_id)
-        with lease.hold(connection, target, owner=f"here/{number}", holder="verify", give_back=True) as check:
+        with lease.hold(connection.at(target), owner=f"here/{number}", holder="verify", give_back=True) as check:
             prove(result, target)
             names = [releases.MANIFEST_FILE, releases.LEDGER_FILE]
-            publish(connection, beside, run_folder, names, {"release_id": result.sealed.release_id}, check=check)
+            publish(connection.at(beside), run_folder, names, {"release_id": result.sealed.release_id}, check=check)
         assert json.loads(at.read(beside.bucket, beside.key(POINTER)))["release_id"] == result.sealed.release_id
     assert len(at.holds(target)) == result.sealed.images

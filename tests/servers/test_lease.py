@@ -22,7 +22,7 @@ def one_of_many_holds_it(at: Place, bucket: str) -> None:
 
     def attempt(number: int) -> bool:
         ready.wait()
-        with suppress(LeaseHeld), hold(connection, target, owner=str(number), holder="somebody", give_back=True):
+        with suppress(LeaseHeld), hold(connection.at(target), owner=str(number), holder="somebody", give_back=True):
             over.wait(20)
             return True
         return False
@@ -57,16 +57,16 @@ def test_lease_with_versions_suspended(at: Place) -> None:
 def test_lease_given_back(at: Place) -> None:
     """The second hears who holds it, until it is given back"""
     connection, target = at.connect(), at.target()
-    with hold(connection, target, owner="a", holder="run one", give_back=False):
+    with hold(connection.at(target), owner="a", holder="run one", give_back=False):
         pass
     with (
         pytest.raises(LeaseHeld, match=r"is being changed by run one.* its lease runs out in \d+ s"),
-        hold(connection, target, owner="b", holder="run two", give_back=True),
+        hold(connection.at(target), owner="b", holder="run two", give_back=True),
     ):
         pytest.fail("held twice")
-    with hold(connection, target, owner="a", holder="run one", give_back=True):
+    with hold(connection.at(target), owner="a", holder="run one", give_back=True):
         pass
-    with hold(connection, target, owner="b", holder="run two", give_back=True):
+    with hold(connection.at(target), owner="b", holder="run two", give_back=True):
         pass
 
 
@@ -78,9 +78,9 @@ def test_lease_ran_out(at: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     connection, target = at.connect(), at.target()
 
     def overslept() -> None:
-        with hold(connection, target, owner="a", holder="run one", give_back=True) as check:
+        with hold(connection.at(target), owner="a", holder="run one", give_back=True) as check:
             time.sleep(3.5)  # a server may tell times in whole seconds
-            with hold(connection, target, owner="b", holder="run two", give_back=False):
+            with hold(connection.at(target), owner="b", holder="run two", give_back=False):
                 pass
             check()
 
@@ -93,5 +93,5 @@ def test_sole_writer(at: Place) -> None:
     """Where somebody vouches that nobody else writes, the lease needs no decision of the server's"""
     connection, target = at.connect(VERSIONED), at.target(VERSIONED)
     for owner in ("a/1", "a/2"):
-        with hold(connection, target, owner=owner, holder="run", give_back=True, sole_writer=True) as check:
+        with hold(connection.at(target), owner=owner, holder="run", give_back=True, sole_writer=True) as check:
             check()

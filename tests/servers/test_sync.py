@@ -10,8 +10,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from s3_sync.bucket.options import ObjectOptions
+from s3_sync.bucket.target import POINTER
 from s3_sync.errors import DeletionRefused, LeaseLost, UploadFailed, VerifyFailed
-from s3_sync.proof.publish import POINTER, publish
+from s3_sync.proof.publish import publish
 from s3_sync.sync import expected
 from tests.servers import disguises
 from tests.servers.matrix import promise
@@ -159,7 +160,7 @@ def test_false_sum(at: Place, release: Release) -> str | None:
 @promise
 def test_publish_order(at: Place, release: Release, tmp_path: Path) -> None:
     """latest.json goes before the first change, and comes last of all"""
-    releases = release.target.sibling(".releases")
+    releases = release.target.releases
     folder = tmp_path / "a1b2"
     folder.mkdir()
     (folder / "manifest").write_text("what is in it")
@@ -175,10 +176,10 @@ def test_publish_order(at: Place, release: Release, tmp_path: Path) -> None:
             raise lost
 
     with pytest.raises(LeaseLost):
-        publish(release.connection, releases, folder, ["manifest"], {"release": "a1b2"}, check=check)
+        publish(release.connection.at(releases), folder, ["manifest"], {"release": "a1b2"}, check=check)
     assert at.is_there(releases.bucket, releases.key("a1b2/manifest"))
     assert not is_published()
-    publish(release.connection, releases, folder, ["manifest"], {"release": "a1b2"})
+    publish(release.connection.at(releases), folder, ["manifest"], {"release": "a1b2"})
     assert is_published()
     release.sync(marker=releases.key(POINTER))
     assert is_published(), "nothing was changed"

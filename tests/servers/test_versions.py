@@ -66,13 +66,13 @@ def erased(at: Place, bucket: str) -> None:
     keys = ("an na/1.jpg", "an na/2.jpg", "an nab/1.jpg", "an na.jpg", "ben/an na/1.jpg")
     for content in (b"old", b"new"):
         for key in keys:
-            put_bytes(connection, target, content, key)
+            put_bytes(connection.at(target), content, key)
     at.admin.delete_object(Bucket=bucket, Key=target.key("an na/1.jpg"))
     before = everything(at, target)
-    found = erase.of_folders(connection, target, ["an na", "nobody"])
-    erase.delete_versions(connection, target, found)
+    found = erase.of_folders(connection.at(target), ["an na", "nobody"])
+    erase.delete_versions(connection.at(target), found)
     assert everything(at, target) == {(key, content) for key, content in before if not key.startswith("an na/")}
-    assert erase.of_folders(connection, target, ["an na", "nobody"]).num_rows == 0
+    assert erase.of_folders(connection.at(target), ["an na", "nobody"]).num_rows == 0
     assert erase.counts(found)["objects"] == 1
 
 
@@ -104,7 +104,7 @@ def test_object_lock(at: Place, tmp_path: Path) -> None:
     where = {"Bucket": LOCKED, "Key": release.target.key("anna/1.jpg")}
     lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until}
     at.admin.put_object(**where, Body=b"locked", **lock)
-    found = erase.of_folders(release.connection, release.target, ["anna"])
+    found = erase.of_folders(release.connection.at(release.target), ["anna"])
     with pytest.raises(erase.EraseFailed, match=r"1 versions under .* could not be deleted.*Object Lock") as failed:
-        erase.delete_versions(release.connection, release.target, found)
+        erase.delete_versions(release.connection.at(release.target), found)
     assert "anna" not in str(failed.value)

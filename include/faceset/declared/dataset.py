@@ -25,6 +25,8 @@ from pydantic import (
     model_validator,
 )
 
+from include.faceset.errors import Final
+
 # Airflow takes JSON Schema's patterns as Python's, where $ also matches before a line break at the end.
 END = r"$(?!\n)"
 DESTINATION = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/((?!\.{1,2}/|\s)[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+/)+" + END
@@ -46,7 +48,7 @@ _REMEDIES = {
 }
 
 
-class DatasetError(ValueError):
+class DatasetError(Final, ValueError):
     """A dataset file that cannot be used; the message names file, field and remedy."""
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from include.faceset.declared.dataset import DESTINATION, END, AbsolutePath, Dataset, Images
 from include.faceset.declared.partition_pattern import partition_pattern
+from include.faceset.errors import Final
 
 LinkMode = Literal["clone", "copy", "hardlink"]
 Decode = Literal["full", "header", "off"]
@@ -22,7 +23,7 @@ WholeNumber = BeforeValidator(_whole)
 NO_NAN: dict[str, Any] = {"not": {"minimum": 1, "maximum": 0}}
 
 
-class ParamsError(ValueError):
+class ParamsError(Final, ValueError):
     """Params that cannot be used; the message lists the right ones."""
 
 

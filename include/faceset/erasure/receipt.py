@@ -45,9 +45,9 @@ def note(mine: Attempt, what: str, **counts: int | str | None) -> None:
     _keep(mine.run, what, counts, within=mine.folder)
 
 
-def note_bucket(run: Run, **counts: int) -> None:
-    """Keep counts of what is about to be erased from the bucket."""
-    _keep(run, f"{BUCKET} {run.params.destination}", counts)
+def note_bucket(run: Run, counts: Mapping[str, int], what: str = "") -> None:
+    """Keep counts of what is about to be erased from the bucket, or from something in it."""
+    _keep(run, " ".join(filter(None, (BUCKET, run.params.destination, what))), counts)
 
 
 def _keep(run: Run, what: str, counts: Mapping[str, int | str | None], within: Path | None = None) -> None:

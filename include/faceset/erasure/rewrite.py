@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 
 from include.faceset import people
 from include.faceset.erasure import met, receipt
+from include.faceset.errors import Final
 from include.faceset.ground import files, sharded, tables
 from include.faceset.ledger import LEDGER, SCANNED, Outcome, by_count, kept
 from include.faceset.output import set_aside
@@ -52,7 +53,7 @@ _WITH_IMAGES = {release.MANIFEST_FILE: "key", release.OBJECTS_FILE: "key", relea
 Hashes = Collection[bytes]
 
 
-class EraseError(RuntimeError):
+class EraseError(Final):
     """Nobody may be erased as things are."""
 
 
@@ -70,13 +71,19 @@ class Found:
     names: People
 
 
-def begin(mine: Attempt) -> None:
-    """Erase, and keep in mind by which list: `finish` goes by the same one."""
+def begin(mine: Attempt) -> People:
+    """Erase, and keep in mind by which list: `finish` goes by the same one. Returns the people."""
     listed = people.to_erase(mine.run)
     met.remember(mine.run, listed, within=mine.folder)
     erase(mine, listed)
     said = json.dumps(receipt.digest(mine.run, listed))
     files.write_text(mine.run.work / LIST_FILE, said, within=mine.folder)
+    return listed
+
+
+def has_begun(run: Run) -> bool:
+    """Whether `begin` has run in this run, or nobody is to be erased."""
+    return (run.work / LIST_FILE).exists() or not people.to_erase(run)
 
 
 def finish(run: Run) -> People:
@@ -163,6 +170,7 @@ def _copy_anew(run: Run, listed: People, copy: Path) -> Path | None:
     if not found.rows:
         return copy
     met.remember(run, listed, found.names)
+    receipt.note_bucket(run, {"rows": found.rows, "images": found.images}, f"release {copy.name}")
     building = copy.with_name("building")
     files.make_folder(building)
     anew = _make_anew(run, listed, copy, building, found)

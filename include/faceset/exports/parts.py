@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from include.faceset import people
 from include.faceset.declared.dataset import PARTITION, Export
+from include.faceset.errors import Final
 from include.faceset.ground import files, sharded
 from include.faceset.ground.tables import conformed
 from include.faceset.ledger import MANIFEST, SCANNED, as_ledger
@@ -26,7 +27,7 @@ NOTED_FILE = "scanned.json"
 _FILE = re.compile(r"partition=(?P<partition>.+)\.parquet")
 
 
-class PartsError(RuntimeError):
+class PartsError(Final):
     """The known parts do not fit the dataset file, or an export was not scanned."""
 
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from include.faceset.errors import Again
+
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
 _FSYNC_FOLDER = os.O_RDONLY | os.O_DIRECTORY
@@ -21,7 +23,7 @@ _STILL_OPEN = re.compile(r"\.(nfs|fuse_hidden)[0-9a-f]{16,}")
 _NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY}
 
 
-class WriteError(RuntimeError):
+class WriteError(Again):
     """A file could not be written whole; what it held before is as it was."""
 
 

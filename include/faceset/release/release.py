@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.faceset.errors import Final
 from include.faceset.ground import files, sharded, tables
 from include.faceset.ledger import LEDGER, RULES
 from include.faceset.run.attempt import Attempt
@@ -36,7 +37,7 @@ ID = r"[0-9a-f]{16}"
 """What the id of a release, and so its folder's name, looks like."""
 
 
-class ReleaseError(RuntimeError):
+class ReleaseError(Final):
     """The release that was asked for cannot be had."""
 
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from include.faceset.errors import Again
 from include.faceset.ground import files
 from include.faceset.run import owner
 from include.faceset.run.run import Run
 
 
-class SupersededError(RuntimeError):
+class SupersededError(Again):
     """A later try, or a later run, has taken over."""
 
 

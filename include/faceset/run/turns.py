@@ -13,6 +13,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from include.faceset.errors import Final
 from include.faceset.ground import files
 from include.faceset.release import release
 from include.faceset.run import owner
@@ -23,7 +24,7 @@ _NOTE = re.compile(r"\d{8}\.changed")
 _AGAIN = "trigger again, or roll back with `release` (to clear this run from `preflight` on is to trigger it again)"
 
 
-class OutdatedError(RuntimeError):
+class OutdatedError(Final):
     """This run is no longer the last: what it would change belongs to a later one. Nothing was changed."""
 
 

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from include.faceset.errors import Final
 from include.faceset.run import owner
 from include.faceset.run.run import Run
 
@@ -20,7 +21,7 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 _NFS_DEFAULT_S = 60
 
 
-class NotSharedError(RuntimeError):
+class NotSharedError(Final):
     """This worker sees other folders than the worker of preflight, or sees them too late."""
 
 

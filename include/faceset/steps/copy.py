@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 
 from include.faceset import names
 from include.faceset.declared.params import LinkMode
+from include.faceset.errors import Again
 from include.faceset.exports.on_disk import opened
 from include.faceset.exports.read_ahead import Ahead, reading_ahead
 from include.faceset.ground import files, tables, times
@@ -50,7 +51,7 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SECONDS_BETWEEN_LINES = 10
 
 
-class CopyError(RuntimeError):
+class CopyError(Again):
     """A file that the scan found cannot be read, or not be written."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from include.faceset import names, people
 from include.faceset.erasure import rewrite
+from include.faceset.errors import Final
 from include.faceset.exports import parts
 from include.faceset.release import release
 from include.faceset.run.run import Run
@@ -17,7 +18,7 @@ ROOM_TO_START = 1 << 30
 _BLOCK = 4096
 
 
-class NotReadyError(RuntimeError):
+class NotReadyError(Final):
     """Something must be put right before the run can start; one line a finding, each with its remedy."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from include.faceset.errors import Final
 from include.faceset.ground import files
 from include.faceset.release.release import Release
 from include.faceset.run.attempt import attempt
@@ -20,7 +21,7 @@ from include.faceset.run.run import Run
 _IMPORT = "import runpy, sys; print(repr(dict(runpy.run_path(sys.argv[1])['config'])))"
 
 
-class ConfigError(RuntimeError):
+class ConfigError(Final):
     """The rendered config does not say what it should, or cannot be put where the run wants it."""
 
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from include.faceset import names, people
 from include.faceset.declared.dataset import Export, FlatExport
 from include.faceset.erasure import met
+from include.faceset.errors import Again
 from include.faceset.exports import in_s3, on_disk, parts
 from include.faceset.exports.on_disk import Listed
 from include.faceset.ground import sharded, times
@@ -29,7 +30,7 @@ ROWS_IN_MEMORY = 100_000
 """Files listed before they become rows: about 40 MB."""
 
 
-class ScanError(RuntimeError):
+class ScanError(Again):
     """An export that cannot be scanned as declared."""
 
 

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from include.faceset.erasure import receipt
+from include.faceset.errors import Final
 from include.faceset.exports import parts
 from include.faceset.ground import sharded, sorted_merge, tables
 from include.faceset.images.unchanged import present_files
@@ -25,7 +28,7 @@ from include.faceset.names import shown
 from include.faceset.output import set_aside
 from include.faceset.release import release
 from include.faceset.release.release import Release
-from include.faceset.run import turns
+from include.faceset.run import owner, turns
 from include.faceset.run.attempt import Attempt, attempt
 from include.faceset.run.run import Run
 
@@ -36,8 +39,57 @@ _NAMES_AT_ONCE = 100_000
 CLASSES = pa.schema([("index", pa.int64()), ("identity", pa.string()), ("images", pa.int64())])
 
 
-class SealError(RuntimeError):
+class SealError(Final):
     """The run cannot be sealed: nothing is left, or the disk is not what the ledger says."""
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """What `seal` tells the tasks after it; every path is absolute.
+
+    `manifest` and `history` (None: never published) are Parquet files for the sync, `sync_record` where it keeps what
+    its uploads return, `lease` by what name it holds the bucket, `origins` where it finds the bytes of each export
+    (None: in the output); `erased` how many of the deletions are of people to erase.
+    """
+
+    release_id: str
+    identities: int
+    images: int
+    folder: str
+    manifest: str
+    sync_record: str
+    history: str | None
+    lease: str
+    erased: int
+    origins: dict[str, dict[str, str]] | None
+
+
+def hand_over(run: Run, sealed: Release) -> HandedOver:
+    """What a run that was sealed tells the tasks after it."""
+    folder = run.release(sealed.release_id)
+    objects = folder / release.OBJECTS_FILE  # there if this release was published before
+    return HandedOver(
+        release_id=sealed.release_id,
+        identities=sealed.identities,
+        images=sealed.images,
+        folder=str(folder),
+        manifest=str(folder / release.MANIFEST_FILE),
+        sync_record=str(run.sync_record()),
+        history=str(objects) if objects.exists() else None,
+        lease=owner.token(run),
+        erased=receipt.images_to_delete(run),
+        origins=None if run.on_disk else _origins(run),
+    )
+
+
+def _origins(run: Run) -> dict[str, dict[str, str]]:
+    return {
+        export.name: {
+            "root": export.prefix if export.in_s3 else str(run.folder(export)),
+            "aws_conn_id": export.aws_conn_id or run.dataset.aws_conn_id,
+        }
+        for export in run.dataset.exports
+    }
 
 
 def seal(run: Run) -> Release:

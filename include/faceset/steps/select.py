@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from include.faceset import people
 from include.faceset.erasure import rewrite
+from include.faceset.errors import Final
 from include.faceset.exports import parts
 from include.faceset.ground import files, sharded, tables
 from include.faceset.images import large, unchanged
@@ -31,7 +32,7 @@ SHARDS_IN_MEMORY = 2
 """Arrow sorts and writes one while it reads the other."""
 
 
-class FilterError(RuntimeError):
+class FilterError(Final):
     """No identity has enough images, or nothing was filtered at all."""
 
 
@@ -63,10 +64,10 @@ class ShardCounts(NamedTuple):
 def filter_manifest(run: Run) -> Filtered:
     """Filter every shard of a run; two shards are in memory at a time. A run that rolls back selects its release.
 
-    People on the list are erased first from all that earlier runs left (erase.py), so nothing behind it meets them.
+    Nothing here meets people on the list: `forget` has erased them from all that earlier runs left.
 
     Raises:
-        FilterError: no identity has enough images.
+        FilterError: no identity has enough images, or `forget` has not run.
         NotReadyError: what was selected does not fit on the output's disk.
         PartsError: a known part was scanned under another declaration of its export.
         ReleaseError: the release to roll back to is not kept.
@@ -74,8 +75,11 @@ def filter_manifest(run: Run) -> Filtered:
         SuppressedError: the list of people to erase is wrong.
     """
     with attempt(run, "filter") as mine:
-        if not run.params.dry_run:
-            rewrite.begin(mine)
+        if not run.params.dry_run and not rewrite.has_begun(run):
+            raise FilterError(
+                f"what forget writes is not in {run.work}: people are to be erased, and it has not run in this run (was"
+                " it marked as success?). Clear forget, with the tasks that follow it"
+            )
         release.note_baseline(mine)
         return _filter(mine) if run.params.release is None else _select_release(mine)
 

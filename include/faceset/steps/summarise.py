@@ -14,20 +14,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from include.faceset import people
 from include.faceset.erasure import met, rewrite
+from include.faceset.errors import Final
 from include.faceset.exports import parts
 from include.faceset.ground import files, sharded, tables
 from include.faceset.ledger import EXPLANATIONS, by_count, count_outcomes, kept
-from include.faceset.output import set_aside
+from include.faceset.ports import Bucket
 from include.faceset.release import release
 from include.faceset.release.release import Release
 from include.faceset.report import changes
+from include.faceset.run import owner
 from include.faceset.run.attempt import attempt
 from include.faceset.run.run import Run
 from include.faceset.steps import render, select
 from include.faceset.training import schedule
 
 log = logging.getLogger(__name__)
+
+
+class NotProvenError(Final):
+    """The bucket does not say that it holds the run's release."""
+
 
 HISTOGRAM = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 9), (10, 19), (20, 49), (50, None))
 """Images an identity: lowest and highest of each bar."""
@@ -84,6 +92,77 @@ def summarise(
     log.info("%s", report(run, facts, sample=None))
     _warn(facts)
     return facts
+
+
+def tell(
+    run: Run,
+    release_id: str,
+    took: list[Step],
+    sync: Mapping[str, Any] | None,
+    erased: Mapping[str, Any] | None,
+    *,
+    bucket: Bucket | None,
+) -> dict[str, Any]:
+    """Write the summary of a run, here and beside the bucket's prefix; the few facts that Airflow shows.
+
+    Args:
+        run: the run.
+        release_id: what it sealed.
+        took: the time of its steps so far.
+        sync: as of `summarise`.
+        erased: as of `summarise`.
+        bucket: where it was published; None if the run skipped the upload.
+
+    Raises:
+        NotProvenError: the bucket does not say that it holds the release.
+    """
+    if bucket is not None:
+        check_published(release_id, bucket)
+    sealed = release.read(run.release(release_id))
+    summarise(run, sealed, took, sync, erased)
+    if bucket is not None:
+        publish_summary(run, release_id, bucket)
+    return {
+        "summary": str(run.release(release_id) / release.SUMMARY_FILE),
+        "release_id": release_id,
+        "identities": sealed.identities,
+        "images": sealed.images,
+    }
+
+
+def foretell(run: Run, took: list[Step], bucket: Bucket | None) -> dict[str, Any]:
+    """Write what a run would do, of which this is the dry run; the few facts that Airflow shows.
+
+    Args:
+        run: the run.
+        took: the time of its steps so far.
+        bucket: where it would publish; None if it would skip the upload.
+    """
+    if bucket is None:
+        return {"summary": str(dry_run(run, None, took))}
+    listing, found = bucket.listing(), bucket.versions_of(sorted(people.to_erase(run)))
+    return {"summary": str(dry_run(run, listing, took, found.counts, found.folders))}
+
+
+def publish_summary(run: Run, release_id: str, bucket: Bucket) -> None:
+    """Put the config and the summary of a release beside the bucket's prefix."""
+    with bucket.hold(owner.token(run)) as check:
+        for name in (render.file_name(run.dataset.name), release.SUMMARY_FILE, release.SUMMARY_JSON_FILE):
+            bucket.put(run.release(release_id) / name, f"{release_id}/{name}", check)
+
+
+def check_published(release_id: str, bucket: Bucket) -> None:
+    """Check that the bucket says that it holds a release: what a summary says of it would not be true.
+
+    Raises:
+        NotProvenError: it does not.
+    """
+    found = bucket.pointer().get("release_id")
+    if found != release_id:
+        raise NotProvenError(
+            f"the latest.json of {bucket.releases_uri} names {found or 'nothing'}, so release {release_id} is not"
+            " proven there: verify has not run since (was it marked as success?). Clear sync, with the tasks that"
+            " follow it"
 
 
 def _warn(facts: Mapping[str, Any]) -> None:
@@ -308,18 +387,6 @@ def _parts(run: Run) -> list[dict[str, Any]]:
                 }
             )
     return found
-
-
-def clean_up(run: Run) -> list[str]:
-    """Remove releases beyond those to keep, and what earlier runs or killed writers left.
-
-    This run's own work stays, so that its tasks can be cleared. Returns the ids of the releases removed.
-    """
-    with attempt(run, "clean-up") as mine:
-        pruned = release.prune(mine)
-        set_aside.forget_unused(mine)  # also when nothing was pruned: a try that was killed may have pruned before
-        release.clear_leftovers(mine)
-    return pruned
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,7 @@ from s3_sync.sync.delete import Way, remove
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from s3_sync.bucket.connection import S3Connection
-    from s3_sync.bucket.target import S3Target
+    from s3_sync.bucket.prefix import S3Prefix
 
 log = logging.getLogger(__name__)
 
@@ -105,21 +104,21 @@ class Probe:
     the versions that they got.
     """
 
-    def __init__(self, connection: S3Connection, beside: S3Target, send: Callable[..., Any]) -> None:
-        self.connection, self.client, self.beside, self.send = connection, connection.client, beside, send
+    def __init__(self, prefix: S3Prefix, send: Callable[..., Any]) -> None:
+        self.prefix, self.client, self.send = prefix, prefix.client, send
 
     @classmethod
-    def of(cls, connection: S3Connection, beside: S3Target) -> Probe:
+    def of(cls, prefix: S3Prefix) -> Probe:
         """Return one that asks until S3 answers, as everything but a preflight does."""
 
         def send(call: Callable[..., Any], *, late: bool = False, **arguments: Any) -> Any:  # noqa: ARG001
-            return ask(beside.uri, lambda: call(Bucket=beside.bucket, **arguments))
+            return ask(prefix.uri, lambda: call(Bucket=prefix.bucket, **arguments))
 
-        return cls(connection, beside, send)
+        return cls(prefix, send)
 
     @contextmanager
     def objects(self, *endings: str) -> Iterator[list[ProbeObject]]:
-        name = self.beside.key(f"{NAME}{uuid4().hex}")
+        name = self.prefix.key(f"{NAME}{uuid4().hex}")
         objects = [ProbeObject(self, f"{name}{ending}") for ending in endings]
         try:
             yield objects
@@ -180,13 +179,13 @@ class ProbeObject:
 
     def copy(self, other: ProbeObject, **condition: str) -> str | None:
         """Make it a copy of another; return its ETag."""
-        source = {"Bucket": self.probe.beside.bucket, "Key": other.key}
+        source = {"Bucket": self.probe.prefix.bucket, "Key": other.key}
         return self._written(self.probe.client.copy_object, CopySource=source, **condition)
 
     def takes_damaged(self, content: bytes) -> bool:
         """Send an upload of which a byte was changed after it had been signed; whether the server writes it."""
         signing = {**(self.probe.client.meta.config.s3 or {}), "payload_signing_enabled": True}
-        client = self.probe.connection.new_client(Config(s3=signing))
+        client = self.probe.prefix.connection.new_client(Config(s3=signing))
         client.meta.events.register("before-send.s3.PutObject", _damage)
 
         def put(**where: Any) -> dict[str, Any] | None:
@@ -214,7 +213,7 @@ class ProbeObject:
             etag: str = answer.get("CopyObjectResult", answer)["ETag"]
             return etag
 
-        return self._asked(write, **arguments, **self.probe.connection.encryption)
+        return self._asked(write, **arguments, **self.probe.prefix.connection.encryption)
 
     def content(self) -> bytes | None:
         def read(**where: Any) -> bytes:
@@ -331,7 +330,7 @@ def order_of_listing(probe: Probe) -> Listing:
             by_folder = [keys[1], keys[0], *keys[2:]]
             return Listing("by key" if listed == keys else "by folder" if listed == by_folder else "in no order", whole)
     raise DestinationNotReady(
-        f"bucket {probe.beside.bucket} at {probe.connection.endpoint} does not list what has just been written there: a"
+        f"bucket {probe.prefix.bucket} at {probe.prefix.endpoint} does not list what has just been written there: a"
         " sync would take it for missing. Use a server whose listings are up to date, as S3's are"
     )
 
@@ -339,11 +338,11 @@ def order_of_listing(probe: Probe) -> Listing:
 def way_of_deletion(probe: Probe) -> Way:
     """Find out how a server takes deletions. Raises DestinationNotReady for one that deletes nothing in any way."""
     with _written_at_once(probe, "-1", "-2") as keys:
-        refused, way = remove(probe.connection, probe.beside.bucket, [{"Key": key} for key in keys])
+        refused, way = remove(probe.prefix.connection, probe.prefix.bucket, [{"Key": key} for key in keys])
         if refused or probe.listed(keys[0].removesuffix("1")):
             why = f"{refused[0]['Code']}: {refused[0].get('Message')}" if refused else "they are still listed"
             raise DestinationNotReady(
-                f"bucket {probe.beside.bucket} lets nothing be deleted ({why}): allow s3:DeleteObject"
+                f"bucket {probe.prefix.bucket} lets nothing be deleted ({why}): allow s3:DeleteObject"
             )
         return way
 
@@ -391,14 +390,14 @@ QUESTIONS: tuple[Callable[[Probe], Any], ...] = (
 """All of them; each may be asked while the others are."""
 
 
-def sweep(connection: S3Connection, beside: S3Target) -> None:
+def sweep(prefix: S3Prefix) -> None:
     """Remove what questions that were killed have left. (One that is being asked meanwhile has another round.)"""
-    where = {"Bucket": beside.bucket, "Prefix": beside.key(NAME)}
+    where = {"Bucket": prefix.bucket, "Prefix": prefix.key(NAME)}
     try:
-        page = ask(beside.uri, lambda: connection.client.list_objects_v2(**where))
+        page = ask(prefix.uri, lambda: prefix.client.list_objects_v2(**where))
         if left := [
             {"Key": item["Key"]} for item in page.get("Contents", ()) if item["Key"].startswith(where["Prefix"])
         ]:
-            remove(connection, beside.bucket, left)
+            remove(prefix.connection, prefix.bucket, left)
     except (ClientError, NoAnswer) as error:
-        log.info("what an earlier check left beside %s could not be removed: %s", beside.uri, cause(error))
+        log.info("what an earlier check left beside %s could not be removed: %s", prefix.uri, cause(error))

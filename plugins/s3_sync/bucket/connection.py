@@ -14,6 +14,7 @@ from s3_sync.bucket.boto import Hook, prepare
 from s3_sync.bucket.credentials import S3Credentials, explained
 from s3_sync.bucket.named import DEFAULT, check_connection, how_to_add
 from s3_sync.bucket.options import check_encryption
+from s3_sync.bucket.prefix import S3Prefix
 from s3_sync.bucket.resolved import SIGNATURE, Resolved, resolve
 from s3_sync.bucket.store import Patience, build
 from s3_sync.bucket.target import check_bucket
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from obstore.store import S3Store
+
+    from s3_sync.bucket.target import S3Target
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,10 @@ class S3Connection:
 
     def new_store(self, patience: Patience) -> S3Store:
         return build(self.resolved, self.credentials, patience)
+
+    def at(self, target: S3Target) -> S3Prefix:
+        """Return ``target``, reached by this connection."""
+        return S3Prefix(self, target)
 
     @property
     def bucket(self) -> str:

@@ -61,8 +61,8 @@ def _store_then_boto3(probe: Probe, rust: _Rust) -> None:
 def _expect(probe: Probe, verb: str, found: object, wanted: object) -> None:
     if found != wanted:
         raise DestinationNotReady(
-            f"bucket {probe.beside.bucket}: after a {verb} by one of the two clients that a sync uses, the other sees"
-            f" something else at {probe.connection.endpoint}, as if they talked to two places. Look for a proxy, a"
+            f"bucket {probe.prefix.bucket}: after a {verb} by one of the two clients that a sync uses, the other sees"
+            f" something else at {probe.prefix.endpoint}, as if they talked to two places. Look for a proxy, a"
             " cache or a redirect before the endpoint"
         )
 

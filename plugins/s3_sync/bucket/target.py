@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from s3_sync.errors import InvalidTarget
 
+RELEASES = ".releases"
+POINTER = "latest.json"
+LEASE = "lease.json"
+
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html reserves these endings.
 NO_BUCKETS = {
     "--x-s3": "a directory bucket",
@@ -57,6 +61,11 @@ class S3Target:
     def below(self, relative: str) -> S3Target:
         """Return the target ``relative`` (``name`` or ``name/other``) under this one."""
         return self.parse(f"{self.uri}{relative}")
+
+    @property
+    def releases(self) -> S3Target:
+        """Where it is said, beside this target, what it holds and who changes it."""
+        return self.sibling(RELEASES)
 
     def sibling(self, suffix: str) -> S3Target:
         """Return the target beside this one: ``s3://b/set/`` with suffix ``.releases``: ``s3://b/set.releases/``."""

@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
-from s3_sync.errors import NoAnswer, S3SyncError, cause
-from s3_sync.proof.publish import POINTER, put_file, read_pointer
+from s3_sync.bucket.target import POINTER
+from s3_sync.errors import Final, NoAnswer, cause
+from s3_sync.listing.versions import VERSION, list_versions
+from s3_sync.proof.publish import put_file, read_pointer
 from s3_sync.proof.vouch import has, is_checked
 from s3_sync.sync.delete import BATCH, Way, remove
 
@@ -24,10 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from s3_sync.bucket.connection import S3Connection
-    from s3_sync.bucket.target import S3Target
+    from s3_sync.bucket.prefix import S3Prefix
 
-SCHEMA = pa.schema([("key", pa.string()), ("version", pa.string()), ("latest", pa.bool_()), ("marker", pa.bool_())])
 NULL = "null"
 FOLDERS_ONE_BY_ONE = 200
 CHUNK = 1 << 20
@@ -37,50 +37,33 @@ _REMEDY = (
 )
 
 
-class EraseFailed(S3SyncError):  # noqa: N818 as in errors.py
+class EraseFailed(Final):
     """Not all could be erased. The message names no key: it may be of somebody who is to be forgotten."""
 
 
-def list_versions(connection: S3Connection, target: S3Target, below: str = "") -> pa.Table:
-    """Return every version and delete marker of the keys under ``target`` that begin with ``below`` (schema SCHEMA).
-
-    Raises EraseFailed if the credentials may not list versions.
-    """
-    pages = connection.client.get_paginator("list_object_versions").paginate(
-        Bucket=target.bucket, Prefix=target.key(below)
-    )
-    start, batches = len(target.prefix), []
+def list_all(prefix: S3Prefix, below: str = "") -> pa.Table:
+    """Return what `versions.list_versions` does. Raises EraseFailed if the credentials may not list versions."""
     try:
-        for page in pages:
-            for kind in ("Versions", "DeleteMarkers"):
-                found = page.get(kind, ())
-                columns = [
-                    [item["Key"][start:] for item in found],
-                    [item["VersionId"] for item in found],
-                    [item["IsLatest"] for item in found],
-                    [kind == "DeleteMarkers"] * len(found),
-                ]
-                batches.append(pa.record_batch(columns, schema=SCHEMA))
+        return list_versions(prefix, below)
     except ClientError as error:
         raise EraseFailed(
-            f"the versions under {target.uri} cannot be listed ({cause(error)}): let the connection's credentials list"
+            f"the versions under {prefix.uri} cannot be listed ({cause(error)}): let the connection's credentials list"
             " and delete them (s3:ListBucketVersions, s3:DeleteObjectVersion)"
         ) from error
-    return pa.Table.from_batches(batches, schema=SCHEMA)
 
 
-def of_folders(connection: S3Connection, target: S3Target, folders: Sequence[str]) -> pa.Table:
+def of_folders(prefix: S3Prefix, folders: Sequence[str]) -> pa.Table:
     """Return every version and delete marker of the keys in top-level ``folders`` of ``target``."""
     if len(folders) > FOLDERS_ONE_BY_ONE:
-        found = list_versions(connection, target)
+        found = list_all(prefix)
         return found.filter(in_folders(found, folders))
     with ThreadPoolExecutor(16) as pool:
-        parts = pool.map(lambda folder: list_versions(connection, target, f"{folder}/"), folders)
-        return pa.concat_tables([SCHEMA.empty_table(), *parts])
+        parts = pool.map(lambda folder: list_all(prefix, f"{folder}/"), folders)
+        return pa.concat_tables([VERSION.empty_table(), *parts])
 
 
 def in_folders(found: pa.Table, folders: Iterable[str]) -> pa.Array:
-    """Return of each row of `list_versions` whether its key lies in one of the top-level ``folders``."""
+    """Return of each row of `list_all` whether its key lies in one of the top-level ``folders``."""
     wanted = pa.array(sorted(folders), pa.string())
     return pc.is_in(pc.replace_substring_regex(found["key"], "(?s)/.*", ""), value_set=wanted)
 
@@ -104,10 +87,8 @@ def counts(found: pa.Table) -> dict[str, int]:
     return {"objects": found.num_rows - markers - older, "versions": older, "markers": markers}
 
 
-def delete_versions(
-    connection: S3Connection, target: S3Target, found: pa.Table, *, check: Callable[[], None] = lambda: None
-) -> None:
-    """Delete exactly these versions and markers (of `list_versions`); ``check`` is called before each request.
+def delete_versions(prefix: S3Prefix, found: pa.Table, *, check: Callable[[], None] = lambda: None) -> None:
+    """Delete exactly these versions and markers (of `list_all`); ``check`` is called before each request.
 
     Markers go last: without its marker an older version would be there again.
 
@@ -117,47 +98,46 @@ def delete_versions(
     way = Way.BATCH
     for rows in (found.filter(pc.invert(found["marker"])), found.filter(found["marker"])):
         keys, versions = (rows[name].to_pylist() for name in ("key", "version"))
-        doomed = [{"Key": target.key(key), "VersionId": one} for key, one in zip(keys, versions, strict=True)]
+        doomed = [{"Key": prefix.key(key), "VersionId": one} for key, one in zip(keys, versions, strict=True)]
         for start in range(0, len(doomed), BATCH):
             try:
-                errors, way = remove(connection, target.bucket, doomed[start : start + BATCH], way, check=check)
+                errors, way = remove(prefix.connection, prefix.bucket, doomed[start : start + BATCH], way, check=check)
             except (ClientError, NoAnswer) as error:
                 raise EraseFailed(
-                    f"versions under {target.uri} cannot be deleted ({cause(error)}). {_REMEDY}"
+                    f"versions under {prefix.uri} cannot be deleted ({cause(error)}). {_REMEDY}"
                 ) from error
             refused += [f"{error.get('Code')}: {error.get('Message')}" for error in errors]
         if refused:
             raise EraseFailed(
-                f"{len(refused)} versions under {target.uri} could not be deleted, the first because of: {refused[0]}."
+                f"{len(refused)} versions under {prefix.uri} could not be deleted, the first because of: {refused[0]}."
                 f" {_REMEDY}"
             )
     for key in found.filter(pc.and_(found["marker"], pc.equal(found["version"], NULL)))["key"].to_pylist():
         check()
-        _clear_null_marker(connection, target, key)
+        _clear_null_marker(prefix, key)
 
 
-def _clear_null_marker(connection: S3Connection, target: S3Target, key: str) -> None:
+def _clear_null_marker(prefix: S3Prefix, key: str) -> None:
     """See that a marker of a bucket with suspended versioning is gone: SeaweedFS keeps it, but not what replaces it."""
-    left = list_versions(connection, target, key)
+    left = list_all(prefix, key)
     if pc.any(pc.and_(pc.equal(left["key"], key), left["marker"])).as_py():
-        where = {"Bucket": target.bucket, "Key": target.key(key)}
-        put = connection.client.put_object(**where, Body=b"", **connection.encryption)
-        connection.client.delete_object(**where, VersionId=put.get("VersionId", NULL))
+        where = {"Bucket": prefix.bucket, "Key": prefix.key(key)}
+        put = prefix.client.put_object(**where, Body=b"", **prefix.connection.encryption)
+        prefix.client.delete_object(**where, VersionId=put.get("VersionId", NULL))
 
 
-def check_pointer(connection: S3Connection, target: S3Target, name: str, wanted: str) -> None:
+def check_pointer(prefix: S3Prefix, name: str, wanted: str) -> None:
     """Check that ``latest.json`` under ``target`` says ``wanted`` under ``name``. Raises EraseFailed."""
-    found = read_pointer(connection, target).get(name)
+    found = read_pointer(prefix).get(name)
     if found != wanted:
         raise EraseFailed(
-            f"{target.uri}{POINTER} names {found or 'nothing'} and no longer {wanted}: somebody else has changed the"
+            f"{prefix.uri}{POINTER} names {found or 'nothing'} and no longer {wanted}: somebody else has changed the"
             " destination since it was proven. Nothing was erased there; start another run"
         )
 
 
 def renew(
-    connection: S3Connection,
-    target: S3Target,
+    prefix: S3Prefix,
     anew: Iterable[tuple[str, Path | None]],
     pattern: str,
     *,
@@ -168,44 +148,42 @@ def renew(
     ``anew`` has the name of each folder that is there, and a local folder with its files as they should be, whose name
     may be another; or None, if it is to go.
 
-    Returns how many files were put, and the versions to delete (of `list_versions`) so that nothing is left of what was
+    Returns how many files were put, and the versions to delete (of `list_all`) so that nothing is left of what was
     there before in any folder whose name matches ``pattern`` in full.
     """
     replaced = 0
     gone = []
-    checked = is_checked(connection, target)
+    checked = is_checked(prefix)
     for name, folder in anew:
         if folder is not None:
-            replaced += _replace_files(connection, target, folder, check, checked=checked)
+            replaced += _replace_files(prefix, folder, check, checked=checked)
         if folder is None or folder.name != name:
             gone.append(name)
-    found = list_versions(connection, target)
+    found = list_all(prefix)
     found = found.filter(pc.match_substring_regex(found["key"], f"(?s)^({pattern})/"))
     older = pc.or_(pc.invert(found["latest"]), found["marker"])
     return replaced, found.filter(pc.or_(older, in_folders(found, gone)))
 
 
-def _replace_files(
-    connection: S3Connection, target: S3Target, folder: Path, check: Callable[[], None], *, checked: bool
-) -> int:
+def _replace_files(prefix: S3Prefix, folder: Path, check: Callable[[], None], *, checked: bool) -> int:
     """Put every file of ``folder`` under ``target``/<folder's name>/ whose bytes are not there yet; return how many."""
     replaced = 0
     for path in sorted(folder.iterdir()):
         key = f"{folder.name}/{path.name}"
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").digest()
-        if not has(connection, target.key(key), path.stat().st_size, sha256, checked=checked):
+        if not has(prefix.connection, prefix.key(key), path.stat().st_size, sha256, checked=checked):
             check()
-            put_file(connection, target, path, key, checked=checked)
+            put_file(prefix, path, key, checked=checked)
             replaced += 1
     return replaced
 
 
-def fetch(connection: S3Connection, target: S3Target, folder: Path, names: Iterable[str]) -> None:
+def fetch(prefix: S3Prefix, folder: Path, names: Iterable[str]) -> None:
     """Download those of the files ``names`` that are under ``target``/<folder's name>/ into ``folder``."""
     for name in names:
         try:
-            answer = connection.client.get_object(Bucket=target.bucket, Key=target.key(f"{folder.name}/{name}"))
+            answer = prefix.client.get_object(Bucket=prefix.bucket, Key=prefix.key(f"{folder.name}/{name}"))
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
                 raise

@@ -19,8 +19,7 @@ from s3_sync.errors import InvalidObjects
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from s3_sync.bucket.connection import S3Connection
-    from s3_sync.bucket.target import S3Target
+    from s3_sync.bucket.prefix import S3Prefix
 
 CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 TIERED = "INTELLIGENT_TIERING"
@@ -54,12 +53,12 @@ def tells_archived(head: Mapping[str, Any]) -> bool:
     return "ArchiveStatus" in head or head.get("StorageClass") in CLASSES
 
 
-def among(connection: S3Connection, target: S3Target, keys: Iterable[str]) -> list[str]:
+def among(prefix: S3Prefix, keys: Iterable[str]) -> list[str]:
     """Return those of ``keys`` under ``target`` that are archived, or of which it may not be asked (s3:GetObject)."""
 
     def is_archived(key: str) -> bool:
         try:
-            head = ask(key, lambda: connection.client.head_object(Bucket=target.bucket, Key=target.key(key)))
+            head = ask(key, lambda: prefix.client.head_object(Bucket=prefix.bucket, Key=prefix.key(key)))
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] not in {403, 404}:
                 raise

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from s3_sync.bucket.connection import S3Connection
+    from s3_sync.bucket.prefix import S3Prefix
     from s3_sync.bucket.target import S3Target
 
     Pages = Callable[[str | None], Iterator[pa.RecordBatch]]
@@ -56,13 +57,13 @@ def bounds_of(keys: pa.ChunkedArray) -> list[str]:
     return sorted({f"{usable[place].as_py()}0{uuid4().hex}" for place in places}) if len(usable) else []
 
 
-def list_prefix(connection: S3Connection, target: S3Target, bounds: Sequence[str] = ()) -> pa.Table:
+def list_prefix(prefix: S3Prefix, bounds: Sequence[str] = ()) -> pa.Table:
     """Return the data that a prefix holds: what `list_raw` returns, without the markers of folders."""
-    listed = list_raw(connection, target, bounds)
+    listed = list_raw(prefix, bounds)
     return listed.filter(pc.invert(are_markers(listed)))
 
 
-def list_raw(connection: S3Connection, target: S3Target, bounds: Sequence[str] = ()) -> pa.Table:
+def list_raw(prefix: S3Prefix, bounds: Sequence[str] = ()) -> pa.Table:
     """Return ``key`` (relative to the prefix, exactly as S3 has it), ``size`` (bytes) and ``etag``, in no order.
 
     ``etag`` is unquoted; it is null of an object that is archived: what cannot be downloaded is proven by nothing. Not
@@ -75,8 +76,8 @@ def list_raw(connection: S3Connection, target: S3Target, bounds: Sequence[str] =
 
     Raises DestinationNotReady when S3 refuses to list, or what it answers is, again and again, no listing.
     """
-    client = raw_client(connection)
-    start = len(target.prefix)
+    client = raw_client(prefix.connection)
+    start = len(prefix.target.prefix)
     may_be_archived = set[str]()
 
     def rows(body: bytes) -> pa.RecordBatch:
@@ -87,20 +88,20 @@ def list_raw(connection: S3Connection, target: S3Target, bounds: Sequence[str] =
         return pa.record_batch([keys, sizes, etags], schema=SCHEMA)
 
     def whole() -> pa.Table:
-        table = _in_ranges(lambda after: raw_pages(client, target, after, rows), bounds)
+        table = _in_ranges(lambda after: raw_pages(client, prefix.target, after, rows), bounds)
         if pc.count_distinct(table["key"]).as_py() < table.num_rows:
             raise Damaged("it lists a key twice")
         return table
 
     try:
-        table = ask(target.uri, whole)
+        table = ask(prefix.uri, whole)
         if may_be_archived:
-            tiered = pc.is_in(table["key"], value_set=pa.array(archived.among(connection, target, may_be_archived)))
+            tiered = pc.is_in(table["key"], value_set=pa.array(archived.among(prefix, may_be_archived)))
             table = table.set_column(2, "etag", pc.if_else(tiered, None, table["etag"]))
     except (ClientError, NoAnswer) as error:
-        raise _not_listed(connection, target, error) from error
+        raise _not_listed(prefix, error) from error
     if count := table["etag"].null_count:
-        log.info("%s: %d objects are archived, and so cannot be read", target.uri, count)
+        log.info("%s: %d objects are archived, and so cannot be read", prefix.uri, count)
     return table
 
 
@@ -112,10 +113,10 @@ def are_markers(listed: pa.Table) -> pa.ChunkedArray:
     return pc.and_(pc.equal(listed["size"], 0), pc.match_substring_regex(listed["key"], MARKER))
 
 
-def _not_listed(connection: S3Connection, target: S3Target, error: Exception) -> DestinationNotReady:
+def _not_listed(prefix: S3Prefix, error: Exception) -> DestinationNotReady:
     return DestinationNotReady(
-        f"{target.uri} cannot be listed ({cause(error)}): check the bucket, the endpoint {connection.endpoint} and"
-        " that the connection's credentials may list it (s3:ListBucket)"
+        f"{prefix.uri} cannot be listed ({cause(error)}): check the bucket, the endpoint {prefix.endpoint}"
+        " and that the connection's credentials may list it (s3:ListBucket)"
     )
 
 

@@ -17,8 +17,7 @@ from s3_sync.proof.vouch import has, is_checked
 from s3_sync.sync.plan import plan
 
 if TYPE_CHECKING:
-    from s3_sync.bucket.connection import S3Connection
-    from s3_sync.bucket.target import S3Target
+    from s3_sync.bucket.prefix import S3Prefix
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +35,7 @@ class VerifyResult:
 
 
 def verify(
-    connection: S3Connection,
-    target: S3Target,
+    prefix: S3Prefix,
     expected: pa.Table,
     record: pa.Table,
     *,
@@ -53,17 +51,15 @@ def verify(
     """
     for _ in range(LISTINGS - 1):
         try:
-            return _compare(connection, target, expected, record, max_concurrency)
+            return _compare(prefix, expected, record, max_concurrency)
         except VerifyFailed as error:
             log.warning("listing it again: %d missing, %d unexpected, %d differing", *map(len, error.groups.values()))
-    return _compare(connection, target, expected, record, max_concurrency)
+    return _compare(prefix, expected, record, max_concurrency)
 
 
-def _compare(
-    connection: S3Connection, target: S3Target, expected: pa.Table, record: pa.Table, max_concurrency: int
-) -> VerifyResult:
+def _compare(prefix: S3Prefix, expected: pa.Table, record: pa.Table, max_concurrency: int) -> VerifyResult:
     """Do what `verify` does with one listing."""
-    listed = contents.list_raw(connection, target, contents.bounds_of(expected["key"]))
+    listed = contents.list_raw(prefix, contents.bounds_of(expected["key"]))
     todo = plan(expected, listed, record)
     open_questions = pa.concat_tables([todo.compare, todo.upload])
     at = pc.index_in(open_questions["key"], value_set=listed["key"])
@@ -77,11 +73,13 @@ def _compare(
     unproven = present.filter(alike)
     if unproven.num_rows:
         log.info("%d objects have no record: asking for their checksums", unproven.num_rows)
-    checked = unproven.num_rows > 0 and is_checked(connection, target.sibling(".releases"))
+    checked = unproven.num_rows > 0 and is_checked(prefix.releases)
     with ThreadPoolExecutor(max_concurrency) as pool:
         keys, *wanted = (unproven[name].to_pylist() for name in ("key", "size", "sha256"))
         proven = pool.map(
-            lambda key, *one: ask(key, lambda: has(connection, target.key(key), *one, checked=checked)), keys, *wanted
+            lambda key, *one: ask(key, lambda: has(prefix.connection, prefix.key(key), *one, checked=checked)),
+            keys,
+            *wanted,
         )
         differing += [key for key, right in zip(keys, proven, strict=True) if not right]
 
@@ -89,7 +87,7 @@ def _compare(
     unexpected = [*todo.delete["key"].to_pylist(), *filter(None, todo.markers["key"].to_pylist())]
     if len(missing) or unexpected or differing:
         raise VerifyFailed(
-            target.uri,
+            prefix.uri,
             missing=missing.to_pylist(),
             unexpected=unexpected,
             differing=differing,

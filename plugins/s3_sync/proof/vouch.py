@@ -14,18 +14,18 @@ from s3_sync.listing import archived
 
 if TYPE_CHECKING:
     from s3_sync.bucket.connection import S3Connection
-    from s3_sync.bucket.target import S3Target
+    from s3_sync.bucket.prefix import S3Prefix
 
 CHUNK = 1 << 20
 
 
-def is_checked(connection: S3Connection, beside: S3Target) -> bool:
+def is_checked(prefix: S3Prefix) -> bool:
     """Whether the server itself refuses what was damaged on its way; False where that cannot be found out.
 
     Asking needs leave to write and delete under ``beside``.
     """
     try:
-        return checks_bytes(Probe.of(connection, beside))
+        return checks_bytes(Probe.of(prefix))
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 403:
             raise

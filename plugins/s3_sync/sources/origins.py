@@ -32,9 +32,8 @@ from s3_sync.sync import expected
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from s3_sync.bucket.connection import S3Connection
     from s3_sync.bucket.options import ObjectOptions
-    from s3_sync.bucket.target import S3Target
+    from s3_sync.bucket.prefix import S3Prefix
     from s3_sync.sync.expected import Item
 
 log = logging.getLogger(__name__)
@@ -112,9 +111,7 @@ def attach(rows: pa.Table, listed: pa.Table | Path | str) -> pa.Table:
 
 
 @contextmanager
-def opened(
-    origins: Mapping[str, Origin], connection: S3Connection, target: S3Target, rows: pa.Table
-) -> Iterator[dict[str | None, Place]]:
+def opened(origins: Mapping[str, Origin], prefix: S3Prefix, rows: pa.Table) -> Iterator[dict[str | None, Place]]:
     """Give the places of the origins that ``rows`` (of `attach`) name, for objects that go to ``target``.
 
     Raises OSError for a folder that cannot be opened.
@@ -126,30 +123,30 @@ def opened(
             if origin.root.startswith(IN_S3):
                 source = S3Source(origin.root, origin.aws_conn_id)
                 example = rows["path"].filter(pc.equal(rows["origin"], name))[0].as_py()
-                places[name] = Place(source=source, inside=_copies_inside(connection, target, source, example))
+                places[name] = Place(source=source, inside=_copies_inside(prefix, source, example))
                 log.info("%s: %s", origin.root, "copied inside S3" if places[name].inside else "streamed")
             else:
                 places[name] = Place(folder=stack.enter_context(expected.root(Path(origin.root))))
         yield places
 
 
-def _copies_inside(connection: S3Connection, target: S3Target, source: S3Source, path: str) -> bool:
+def _copies_inside(prefix: S3Prefix, source: S3Source, path: str) -> bool:
     """Whether S3 copies by itself, and only what was judged.
 
     That is: the destination's server has the origin too, its credentials may read it (asked of one object), and it
     copies no object that has another ETag by then.
     """
-    if source.connection.endpoint != connection.endpoint:
+    if source.connection.endpoint != prefix.endpoint:
         return False
     try:
-        connection.client.head_object(Bucket=source.target.bucket, Key=source.target.key(path))
+        prefix.client.head_object(Bucket=source.target.bucket, Key=source.target.key(path))
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
             return False
     except BotoCoreError:
         return False
-    if not conditional_copy(Probe.of(connection, target.sibling(".releases"))):
-        log.info("%s copies objects that have changed meanwhile: they are streamed instead", connection.endpoint)
+    if not conditional_copy(Probe.of(prefix.releases)):
+        log.info("%s copies objects that have changed meanwhile: they are streamed instead", prefix.endpoint)
         return False
     return True
 
@@ -186,7 +183,7 @@ def stream(source: S3Source, item: Item, part: int) -> Iterator[bytes]:
     return expected.checked(body.iter_chunks(part), item.sha256, ObjectChanged)
 
 
-def copy(connection: S3Connection, target: S3Target, source: S3Source, item: Item, options: ObjectOptions) -> str:
+def copy(prefix: S3Prefix, source: S3Source, item: Item, options: ObjectOptions) -> str:
     """Copy one object inside S3, if it still has its ETag; return the ETag of the copy.
 
     The copy gets what an upload would give it, and nothing of the original's metadata and tags.
@@ -196,9 +193,9 @@ def copy(connection: S3Connection, target: S3Target, source: S3Source, item: Ite
     attributes = options.attributes(item.key)
     more = {"StorageClass": attributes["Storage-Class"]} if "Storage-Class" in attributes else {}
     try:
-        answer = connection.client.copy_object(
-            Bucket=target.bucket,
-            Key=target.key(item.key),
+        answer = prefix.client.copy_object(
+            Bucket=prefix.bucket,
+            Key=prefix.key(item.key),
             CopySource={"Bucket": source.target.bucket, "Key": source.target.key(item.file)},
             CopySourceIfMatch=f'"{item.origin_etag}"',
             MetadataDirective="REPLACE",
@@ -207,7 +204,7 @@ def copy(connection: S3Connection, target: S3Target, source: S3Source, item: Ite
             Tagging=urlencode(options.tags),
             ChecksumAlgorithm="SHA256",
             **more,
-            **connection.encryption,
+            **prefix.connection.encryption,
         )
     except ClientError as error:
         _explain(error)

@@ -149,7 +149,7 @@ class S3Source:
         """
         same = connection is not None and connection.resolved.realm == self.connection.resolved.realm
         if same and target.bucket == self.target.bucket:
-            for ours in (target, target.sibling(".releases")):
+            for ours in (target, target.releases):
                 if self.target.prefix.startswith(ours.prefix) or ours.prefix.startswith(self.target.prefix):
                     raise SourceNotReady(
                         f"{self.uri} and {ours.uri}, which is written to, lie in one another: choose others"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from s3_sync.bucket.connection import S3Connection
-    from s3_sync.bucket.target import S3Target
+    from s3_sync.bucket.prefix import S3Prefix
 
 # The most that one DeleteObjects request takes.
 BATCH = 1000
@@ -44,9 +44,7 @@ class Way(StrEnum):
         return ways[ways.index(self) + 1] if self is not ways[-1] else None
 
 
-def delete(
-    connection: S3Connection, target: S3Target, keys: pa.ChunkedArray, *, check: Callable[[], None] = lambda: None
-) -> int:
+def delete(prefix: S3Prefix, keys: pa.ChunkedArray, *, check: Callable[[], None] = lambda: None) -> int:
     """Delete ``keys``, relative to the prefix and exactly as `listing.list_raw` has them; return how many.
 
     ``check`` is called before each request. What S3 could not delete at that moment is tried again.
@@ -56,17 +54,17 @@ def delete(
     failures: dict[str, str] = {}
     way = Way.BATCH
     for start in range(0, len(keys), BATCH):
-        doomed = [{"Key": target.key(key)} for key in keys.slice(start, BATCH).to_pylist()]
-        refused, way = remove(connection, target.bucket, doomed, way, check=check)
+        doomed = [{"Key": prefix.key(key)} for key in keys.slice(start, BATCH).to_pylist()]
+        refused, way = remove(prefix.connection, prefix.bucket, doomed, way, check=check)
         failures |= {error["Key"]: f"{error['Code']}: {error.get('Message')}" for error in refused}
     if failures:
-        raise DeleteFailed(target.uri, failures)
+        raise DeleteFailed(prefix.uri, failures)
     return len(keys)
 
 
-def delete_prefix(connection: S3Connection, target: S3Target) -> int:
-    """Delete all that lies under ``target``; return how many. Raises DeleteFailed as `delete` does."""
-    return delete(connection, target, contents.list_raw(connection, target)["key"])
+def delete_prefix(prefix: S3Prefix, *, check: Callable[[], None] = lambda: None) -> int:
+    """Delete all that lies under ``prefix``; return how many. ``check`` and errors as of `delete`."""
+    return delete(prefix, contents.list_raw(prefix)["key"], check=check)
 
 
 def remove(

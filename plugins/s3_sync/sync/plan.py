@@ -30,6 +30,11 @@ class Plan:
     listed: int
     markers: pa.Table
 
+    @property
+    def changes(self) -> bool:
+        """Whether data is sent, compared or deleted; marks of folders do not count."""
+        return any(table.num_rows for table in (self.upload, self.compare, self.delete))
+
 
 def plan(expected: pa.Table, listed: pa.Table, record: pa.Table) -> Plan:
     """Compare ``expected`` (key, size, sha256), ``listed`` (key, size, etag) and ``record`` (key, sha256, etag).

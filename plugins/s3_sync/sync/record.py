@@ -21,8 +21,7 @@ import pyarrow.parquet as pq
 from s3_sync.errors import InvalidRecord, RecordNotWritten
 
 if TYPE_CHECKING:
-    from s3_sync.bucket.connection import S3Connection
-    from s3_sync.bucket.target import S3Target
+    from s3_sync.bucket.prefix import S3Prefix
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ def empty() -> pa.Table:
     return SCHEMA.empty_table()
 
 
-def read(path: Path | None, connection: S3Connection, target: S3Target) -> pa.Table:
+def read(path: Path | None, prefix: S3Prefix) -> pa.Table:
     """Return the record at ``path``: empty if there is none, or if it tells of another destination.
 
     Raises InvalidRecord for a file that is no record.
@@ -49,18 +48,18 @@ def read(path: Path | None, connection: S3Connection, target: S3Target) -> pa.Ta
         raise InvalidRecord(f"{path} is no readable record of uploads ({error}). {_remedy()}") from error
     if not matches:
         raise InvalidRecord(f"{path} has other columns than a record of uploads. {_remedy()}")
-    if not _binding(connection, target).items() <= (table.schema.metadata or {}).items():
-        log.warning("%s tells of another destination than %s: ignored", path, target.uri)
+    if not _binding(prefix).items() <= (table.schema.metadata or {}).items():
+        log.warning("%s tells of another destination than %s: ignored", path, prefix.uri)
         return empty()
     return table.replace_schema_metadata(None)
 
 
-def write(path: Path, table: pa.Table, connection: S3Connection, target: S3Target) -> None:
+def write(path: Path, table: pa.Table, prefix: S3Prefix) -> None:
     """Replace the record at ``path`` with ``table``, all or nothing; what a killed writer left goes too.
 
     Raises RecordNotWritten where the disk is full, or does not take it.
     """
-    bound = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(_binding(connection, target))
+    bound = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(_binding(prefix))
     try:
         _write(path, bound)
     except OSError as error:
@@ -87,10 +86,10 @@ def _write(path: Path, table: pa.Table) -> None:
         raise
 
 
-def _binding(connection: S3Connection, target: S3Target) -> dict[bytes, bytes]:
+def _binding(prefix: S3Prefix) -> dict[bytes, bytes]:
     # Without the port: a server on this machine may get another one at every start.
-    endpoint = urlsplit(connection.endpoint).hostname or ""
-    return {b"s3_sync.destination": target.uri.encode(), b"s3_sync.endpoint": endpoint.encode()}
+    endpoint = urlsplit(prefix.endpoint).hostname or ""
+    return {b"s3_sync.destination": prefix.uri.encode(), b"s3_sync.endpoint": endpoint.encode()}
 
 
 def _remedy() -> str:

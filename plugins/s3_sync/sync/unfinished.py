@@ -11,13 +11,12 @@ from s3_sync.bucket.retry import ask
 from s3_sync.errors import NoAnswer, cause
 
 if TYPE_CHECKING:
-    from s3_sync.bucket.connection import S3Connection
-    from s3_sync.bucket.target import S3Target
+    from s3_sync.bucket.prefix import S3Prefix
 
 log = logging.getLogger(__name__)
 
 
-def abort_unfinished(connection: S3Connection, target: S3Target) -> int:
+def abort_unfinished(prefix: S3Prefix) -> int:
     """Abort every upload in parts under ``target``; return how many. Call it while nobody uploads there.
 
     They hold bytes of images, cost money, and appear in no listing of objects. What S3 does not let be listed or
@@ -25,43 +24,43 @@ def abort_unfinished(connection: S3Connection, target: S3Target) -> int:
     """
     aborted: set[tuple[str, str]] = set()
     try:
-        while uploads := _first_page(connection, target) - aborted:
+        while uploads := _first_page(prefix) - aborted:
             for key, upload in sorted(uploads):
-                _abort(connection, target, key, upload)
+                _abort(prefix, key, upload)
             aborted |= uploads
     except (ClientError, NoAnswer) as error:
         log.warning(
             "%s: uploads in parts that broke off may be left (%s). Allow s3:ListBucketMultipartUploads and"
             " s3:AbortMultipartUpload, or have the bucket's lifecycle abort them",
-            target.uri,
+            prefix.uri,
             cause(error),
         )
     if aborted:
-        log.info("%s: %d uploads that broke off were aborted", target.uri, len(aborted))
+        log.info("%s: %d uploads that broke off were aborted", prefix.uri, len(aborted))
     return len(aborted)
 
 
-def _first_page(connection: S3Connection, target: S3Target) -> set[tuple[str, str]]:
+def _first_page(prefix: S3Prefix) -> set[tuple[str, str]]:
     """Return key and id of unfinished uploads.
 
     What follows a page is not asked for: once these are aborted, it is the first. (SeaweedFS 4.48 leaves some out when
     one key has more uploads than a page has room for.)
     """
-    where = {"Bucket": target.bucket, "Prefix": target.prefix}
-    page = ask(target.uri, lambda: connection.client.list_multipart_uploads(**where))
+    where = {"Bucket": prefix.bucket, "Prefix": prefix.target.prefix}
+    page = ask(prefix.uri, lambda: prefix.client.list_multipart_uploads(**where))
     found = {(upload["Key"], upload["UploadId"]) for upload in page.get("Uploads", ())}
     # The server's word for the prefix is not enough where something is to be removed.
-    return {(key, upload) for key, upload in found if key.startswith(target.prefix)}
+    return {(key, upload) for key, upload in found if key.startswith(prefix.target.prefix)}
 
 
-def _abort(connection: S3Connection, target: S3Target, key: str, upload: str) -> None:
+def _abort(prefix: S3Prefix, key: str, upload: str) -> None:
     """Abort an upload. If there is none it is over, or its id was damaged on the way: then the next page tells it."""
 
     def abort() -> None:
         try:
-            connection.client.abort_multipart_upload(Bucket=target.bucket, Key=key, UploadId=upload)
+            prefix.client.abort_multipart_upload(Bucket=prefix.bucket, Key=key, UploadId=upload)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
                 raise
 
-    ask(target.uri, abort)
+    ask(prefix.uri, abort)

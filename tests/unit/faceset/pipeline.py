@@ -15,7 +15,7 @@ from include.faceset.ground import tables
 from include.faceset.release import release
 from include.faceset.release.release import Release
 from include.faceset.run.run import Run
-from include.faceset.steps import copy, preflight, restore, scan, seal, select
+from include.faceset.steps import copy, forget, preflight, restore, scan, seal, select
 
 FLAT = {"name": "faces_only", "layout": "flat", "pattern": "{identity}_face.png"}
 TREE = {"name": "training_data", "layout": "image_folder"}
@@ -88,5 +88,6 @@ def run_to_seal(run: Run) -> Result:
     for export in run.dataset.exports:
         scan.scan(run, export.name)
     take = copy.copy_shard if run.params.release is None else restore.restore_shard
+    forget.forget(run)
     read = sum(take(run, shard).read for shard in select.filter_manifest(run).shards)
     return Result(seal.seal(run), run, read)

@@ -21,6 +21,7 @@ from include.faceset.release import release
 from include.faceset.run.run import Run
 from include.faceset.steps import copy, preflight, render, scan, seal, select, summarise
 from include.faceset.steps.copy import CopyError
+from include.faceset.steps.retire import retire
 from include.faceset.steps.scan import ScanError
 from tests.unit.disks import fill_blocks, fill_inodes, free
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
@@ -43,7 +44,7 @@ def steps(run: Run) -> list[tuple[str, Callable[[], Any]]]:
         ("copy_shard", lambda: [copy.copy_shard(run, shard) for shard in range(run.params.shards)]),
         ("seal", lambda: seal.seal(run)),
         ("render_config", lambda: render.render_config(run, sealed(run))),
-        ("summary", lambda: (summarise.summarise(run, sealed(run), [], None), summarise.clean_up(run))),
+        ("summary", lambda: (summarise.summarise(run, sealed(run), [], None), retire(run, None))),
     ]
 
 
@@ -250,7 +251,7 @@ def test_a_clock_two_hours_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
                 patched.setattr(release, "datetime", Clock)
             releases.append(run_to_seal(run).sealed.release_id)
         summarise.summarise(run, sealed(run), [], None)
-        summarise.clean_up(run)
+        retire(run, None)
         # What was sealed last comes first, and is never what is removed.
         assert [folder.name for folder in release.folders(run)] == releases[-2:][::-1]
     assert run_to_seal(make_run(dataset, "manual__again")).read == 0

@@ -27,8 +27,9 @@ from include.faceset.run.attempt import attempt
 from include.faceset.run.run import Run
 from include.faceset.steps import render, select
 from include.faceset.steps.preflight import nothing_to_do, preflight
+from include.faceset.steps.retire import retire
 from include.faceset.steps.scan import scan
-from include.faceset.steps.summarise import clean_up, dry_run, summarise
+from include.faceset.steps.summarise import dry_run, summarise
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_parts import BASE, DAILY, WEEKLY
 from tests.unit.faceset.test_properties import EXPORTS, Files, path_of, trees, write
@@ -78,7 +79,7 @@ def publish(run: Run) -> Result:
     receipt.write(run, rewrite.finish(run))
     receipt.close(run)
     summarise(run, sealed, [], None)
-    clean_up(run)
+    retire(run, None)
     return result
 
 

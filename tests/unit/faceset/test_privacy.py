@@ -10,6 +10,7 @@ import pytest
 
 from include.faceset.run import owner
 from include.faceset.steps import render, summarise
+from include.faceset.steps.retire import retire
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 
 
@@ -41,7 +42,7 @@ def test_files_are_0640_and_folders_0750(tmp_path: Path, link_mode: str) -> None
         sealed = run_to_seal(second).sealed
         render.render_config(second, sealed)
         summarise.summarise(second, sealed, [], None)
-        summarise.clean_up(second)
+        retire(second, None)
     written = list((tmp_path / "new").rglob("*"))
     assert {path.name for path in written} >= {"removed", "SUMMARY.md", ".owner", ".deployment", "latest.json"}
     modes = {(path.is_dir(), stat.S_IMODE(path.lstat().st_mode)) for path in written}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from include.faceset import names
 from include.faceset.declared.dataset import FlatExport
 from include.faceset.steps import summarise
+from include.faceset.steps.retire import retire
 from tests.unit.faceset.pipeline import FLAT, TREE, face, make_dataset, make_run, put, run_to_seal
 
 OTHER = {"name": "other", "layout": "image_folder"}
@@ -245,7 +246,7 @@ def test_every_file_is_in_the_ledger_once_and_nothing_else_is_touched(
         expected = settled | model(images, min_images)
         result = run_to_seal(make_run(dataset, link_mode=link_mode))
         summarise.summarise(result.run, result.sealed, [], None)
-        summarise.clean_up(result.run)
+        retire(result.run, None)
         assert result.outcomes == expected
         assert sum(result.sealed.scanned.values()) == len(expected)
         assert fingerprint(root, without={"merged", "merged.releases"}) == before

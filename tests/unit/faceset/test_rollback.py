@@ -9,7 +9,7 @@ from include.faceset.output import set_aside
 from include.faceset.release import release
 from include.faceset.steps.copy import CopyError
 from include.faceset.steps.preflight import NotReadyError
-from include.faceset.steps.summarise import clean_up
+from include.faceset.steps.retire import retire
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 
 
@@ -83,7 +83,7 @@ def test_releases_beyond_those_to_keep_go_with_what_only_they_held(tmp_path: Pat
     assert [folder.name for folder in release.folders(run)] == ids[::-1]
     few = make_run(make_dataset(tmp_path, [TREE], keep_releases=2), "few")
     assert len(list(run.removed.iterdir())) == 3  # ann's first image, ben's two
-    assert clean_up(few) == [ids[0]]
+    assert retire(few, None) == [ids[0]]
     assert [folder.name for folder in release.folders(run)] == ids[:0:-1]
     assert list(run.removed.iterdir()) == []
     assert set_aside.read(run, b"x" * 32) is None
@@ -92,5 +92,5 @@ def test_releases_beyond_those_to_keep_go_with_what_only_they_held(tmp_path: Pat
 def test_the_release_in_place_is_never_removed(tmp_path: Path, history: list[Result]) -> None:
     dataset = make_dataset(tmp_path, [TREE], keep_releases=1)
     back = run_to_seal(make_run(dataset, "back", release=history[0].sealed.release_id))
-    clean_up(back.run)
+    retire(back.run, None)
     assert back.run.release(history[0].sealed.release_id).exists()

@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from include.faceset.erasure import receipt, rewrite
 from include.faceset.ground import tables
 from include.faceset.release import release
-from include.faceset.steps import summarise
 from include.faceset.steps.copy import CopyError
+from include.faceset.steps.retire import retire
 from tests.kills.points import Points
 from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_erase import traces
@@ -232,7 +232,7 @@ class Merge(RuleBasedStateMachine):
         """What the DAG does after `seal` that changes something: config and summary are only told."""
         receipt.write(result.run, rewrite.finish(result.run))
         receipt.close(result.run)
-        summarise.clean_up(result.run)
+        retire(result.run, None)
         self.settled = True
 
     # What holds at every moment.

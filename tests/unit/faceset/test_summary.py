@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.faceset.steps import render, summarise
+from include.faceset.steps.retire import retire
 from tests.unit.faceset.pipeline import Result, face, make_dataset, make_run, put, run_to_seal
 
 CRUMBS = [
@@ -80,7 +81,7 @@ def test_the_log_names_no_identity(result: Result, caplog: pytest.LogCaptureFixt
 
 def test_an_earlier_runs_work_is_removed_and_this_runs_kept(result: Result) -> None:
     put(result.run.all_work / "earlier-run" / "manifest.parquet", b"")
-    assert summarise.clean_up(result.run) == []
+    assert retire(result.run, None) == []
     assert list(result.run.all_work.iterdir()) == [result.run.work]
 
 

@@ -12,6 +12,7 @@ from include.faceset.run import owner, turns
 from include.faceset.run.attempt import SupersededError
 from include.faceset.run.run import Run
 from include.faceset.steps import copy, restore, scan, seal, select, summarise
+from include.faceset.steps.retire import retire
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_parts import BASE, DAILY
 
@@ -206,7 +207,7 @@ def test_an_erasure_goes_on_by_its_list_or_where_nobody_is_left_to_erase(tmp_pat
     second = begin(dataset, "2", suppressed=str(listed))
     run_to_seal(second)
     receipt.write(second, rewrite.finish(second))
-    summarise.clean_up(second)
+    retire(second, None)
     assert not first.work.exists()
     assert rewrite.finish(cleared(first)) == {"id1"}
     listed.write_text("id0\n")

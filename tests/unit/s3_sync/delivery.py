@@ -15,11 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from s3_sync import lease
-from s3_sync.bucket.target import S3Target
-from s3_sync.proof.publish import POINTER, publish
+from s3_sync.bucket.target import LEASE, POINTER, S3Target
+from s3_sync.proof.publish import publish
 from s3_sync.proof.verify import verify
 from s3_sync.sync import expected as expected_objects
 from s3_sync.sync import record
+from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import sync
 
 if TYPE_CHECKING:
@@ -87,36 +88,39 @@ class Delivery:
 
     def run(self, connection: S3Connection, target: S3Target, record_path: Path, *, run: str = "one") -> None:
         """Sync, verify and publish; raises what the tasks would."""
-        self.sync(connection, target, record_path, run)
+        self.sync(connection.at(target), record_path, run)
         if record_path.exists():
-            known = record.read(record_path, connection, target)
+            known = record.read(record_path, connection.at(target))
             kept = known.filter(pc.invert(pc.is_in(known["key"], value_set=pa.array(FORGOTTEN))))
-            record.write(record_path, kept, connection, target)
-        self.publish(connection, target, record_path, run)
+            record.write(record_path, kept, connection.at(target))
+        self.publish(connection.at(target), record_path, run)
 
     def sync(self, connection: S3Connection, target: S3Target, record_path: Path, run: str) -> None:
         owner, holder = f"tests/{run}", f"run {run}"
-        with lease.hold(connection, target, owner=owner, holder=holder, give_back=False) as check:
+        with lease.hold(connection.at(target), owner=owner, holder=holder, give_back=False) as check:
             sync(
-                connection,
-                target,
-                source=self.source,
-                objects=self.objects,
-                record_path=record_path,
-                history=self.history,
-                marker=target.sibling(".releases").key(POINTER),
-                max_delete_fraction=1.0,
-                max_concurrency=4,
+                connection.at(target),
+                SyncRequest(
+                    source=self.source,
+                    objects=self.objects,
+                    record_path=record_path,
+                    history=self.history,
+                    marker=target.releases.key(POINTER),
+                    max_delete_fraction=1.0,
+                    max_concurrency=4,
+                ),
                 check=check,
             )
 
     def publish(self, connection: S3Connection, target: S3Target, record_path: Path, run: str) -> None:
         owner, holder = f"tests/{run}", f"run {run}"
-        with lease.hold(connection, target, owner=owner, holder=holder, give_back=True) as check:
-            verify(connection, target, self.objects, record.read(record_path, connection, target), max_concurrency=4)
+        with lease.hold(connection.at(target), owner=owner, holder=holder, give_back=True) as check:
+            verify(
+                connection.at(target), self.objects, record.read(record_path, connection.at(target)), max_concurrency=4
+            )
             check()
-            releases, pointer = target.sibling(".releases"), {"release": self.release.name}
-            publish(connection, releases, self.release, list(FILES), pointer, check=check)
+            releases, pointer = target.releases, {"release": self.release.name}
+            publish(connection.at(releases), self.release, list(FILES), pointer, check=check)
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ class Bucket:
     def with_pointer(self) -> S3Target:
         """Return a new destination with nothing but a ``latest.json`` beside it, which names the release ``old``."""
         target = S3Target.parse(f"s3://{self.direct.bucket}/{uuid.uuid4().hex}/set/")
-        self._put(target.sibling(".releases"), {POINTER: json.dumps({"release": "old"}).encode()})
+        self._put(target.releases, {POINTER: json.dumps({"release": "old"}).encode()})
         return target
 
     def with_old(self) -> S3Target:
@@ -168,7 +172,7 @@ class Bucket:
 
         Uploads in parts that a listing did not show to it (not ``uploads_shown``) may be left for the next one.
         """
-        there, beside = self.holds(target), self.holds(target.sibling(".releases"))
+        there, beside = self.holds(target), self.holds(target.releases)
         named = json.loads(beside[POINTER])["release"] if POINTER in beside else None
         wrong = []
         if named and there != RELEASES[named]:
@@ -182,7 +186,7 @@ class Bucket:
             return wrong
         if named != "new":
             wrong.append(f"it ended well, but latest.json names {named}")
-        if not json.loads(beside[lease.KEY])["free"]:
+        if not json.loads(beside[LEASE])["free"]:
             wrong.append("the lease was not given back")
         beside_it = target.prefix.removesuffix("set/")
         uploads = self.admin.list_multipart_uploads(Bucket=target.bucket, Prefix=beside_it).get("Uploads", ())

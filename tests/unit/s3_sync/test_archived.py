@@ -27,6 +27,7 @@ from s3_sync.sources.origins import Origin
 from s3_sync.sources.source import S3Source
 from s3_sync.sync import expected as expected_objects
 from s3_sync.sync import record
+from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import sync
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import BUCKET, FILES, airflow_connection, there
@@ -67,20 +68,22 @@ def test_an_archived_object_is_neither_unchanged_nor_proven(
 ) -> None:
     connection = connect(BUCKET)
     kept = source.parent / "record.parquet" if recorded else None
-    sync(connection, target, source=source, record_path=kept)
+    sync(connection.at(target), SyncRequest(source=source, record_path=kept))
     where = {"Bucket": BUCKET, "Key": target.key(KEY)}
     admin.put_object(**where, Body=FILES[KEY], StorageClass=storage_class)
     expected = expected_objects.walk(source)
-    known = record.read(kept, connection, target) if kept else record.empty()
+    known = record.read(kept, connection.at(target)) if kept else record.empty()
     with pytest.raises(VerifyFailed, match=r"0 missing, 0 unexpected, 1 differing") as failed:
-        verify(connection, target, expected, known)
+        verify(connection.at(target), expected, known)
     assert failed.value.differing == [KEY]
-    assert sync(connection, target, source=source, record_path=kept, dry_run=True).uploaded == (1 if recorded else 3)
-    result = sync(connection, target, source=source, record_path=kept)
+    assert sync(connection.at(target), SyncRequest(source=source, record_path=kept, dry_run=True)).uploaded == (
+        1 if recorded else 3
+    )
+    result = sync(connection.at(target), SyncRequest(source=source, record_path=kept))
     assert (result.uploaded, result.skipped) == (1, 2)
     assert admin.head_object(**where).get("StorageClass", "STANDARD") == "STANDARD"
-    known = record.read(kept, connection, target) if kept else record.empty()
-    assert verify(connection, target, expected, known).objects.num_rows == 3
+    known = record.read(kept, connection.at(target)) if kept else record.empty()
+    assert verify(connection.at(target), expected, known).objects.num_rows == 3
 
 
 @pytest.mark.parametrize("storage_class", ["GLACIER_IR", "STANDARD_IA", "INTELLIGENT_TIERING"])
@@ -88,10 +91,10 @@ def test_what_can_be_read_at_once_is_not_archived(
     admin: Any, connection: S3Connection, target: S3Target, source: Path, storage_class: str
 ) -> None:
     kept = source.parent / "record.parquet"
-    sync(connection, target, source=source, record_path=kept)
+    sync(connection.at(target), SyncRequest(source=source, record_path=kept))
     admin.put_object(Bucket=BUCKET, Key=target.key(KEY), Body=FILES[KEY], StorageClass=storage_class)
-    assert sync(connection, target, source=source, record_path=kept).skipped == 3
-    verify(connection, target, expected_objects.walk(source), record.read(kept, connection, target))
+    assert sync(connection.at(target), SyncRequest(source=source, record_path=kept)).skipped == 3
+    verify(connection.at(target), expected_objects.walk(source), record.read(kept, connection.at(target)))
 
 
 def test_a_tier_that_no_listing_tells_of_is_asked_for(
@@ -99,21 +102,21 @@ def test_a_tier_that_no_listing_tells_of_is_asked_for(
 ) -> None:
     kept = source.parent / "record.parquet"
     through = connect(BUCKET, aws_conn_id="front")
-    sync(through, target, source=source, record_path=kept)
+    sync(through.at(target), SyncRequest(source=source, record_path=kept))
     for key in ("anna/1.jpg", "anna/2.jpg"):
         tiered = {"StorageClass": "INTELLIGENT_TIERING"}
         admin.put_object(Bucket=BUCKET, Key=target.key(key), Body=FILES[key], **tiered)
     front.rewrite = as_s3_has_it
     front.begin(lambda *_: None)
-    listed = {row["key"]: row["etag"] for row in contents.list_raw(through, target).to_pylist()}
+    listed = {row["key"]: row["etag"] for row in contents.list_raw(through.at(target)).to_pylist()}
     assert [key for key, etag in listed.items() if etag is None] == [KEY]
     assert front.seen["HeadObject"] == 2, "only the two are asked"
     expected = expected_objects.walk(source)
     with pytest.raises(VerifyFailed, match="1 differing"):
-        verify(through, target, expected, record.read(kept, through, target))
-    assert sync(through, target, source=source, record_path=kept).uploaded == 1
+        verify(through.at(target), expected, record.read(kept, through.at(target)))
+    assert sync(through.at(target), SyncRequest(source=source, record_path=kept)).uploaded == 1
     front.rewrite = lambda _, answer: answer
-    verify(connection, target, expected, record.read(kept, through, target))
+    verify(connection.at(target), expected, record.read(kept, through.at(target)))
 
 
 def test_of_an_object_that_may_not_be_asked_nothing_is_proven(
@@ -126,8 +129,8 @@ def test_of_an_object_that_may_not_be_asked_nothing_is_proven(
 
     admin.put_object(Bucket=BUCKET, Key=target.key(KEY), Body=b"x", StorageClass="INTELLIGENT_TIERING")
     front.rewrite = refuses
-    assert contents.list_raw(connect(BUCKET, aws_conn_id="front"), target)["etag"].null_count == 1
-    assert contents.list_raw(connection, target)["etag"].null_count == 0, "it is new, so that nobody need ask"
+    assert contents.list_raw(connect(BUCKET, aws_conn_id="front").at(target))["etag"].null_count == 1
+    assert contents.list_raw(connection.at(target))["etag"].null_count == 0, "it is new, so that nobody need ask"
 
 
 def test_a_version_that_is_archived_is_not_copied_back(
@@ -142,7 +145,7 @@ def test_a_version_that_is_archived_is_not_copied_back(
     history = tmp_path / "history.parquet"
     known = pa.table({"key": [KEY], "sha256": expected["sha256"].slice(0, 1), "etag": [etag]}).cast(record.SCHEMA)
     pq.write_table(known, history)
-    result = sync(to, versioned, source=source, history=history)
+    result = sync(to.at(versioned), SyncRequest(source=source, history=history))
     assert (result.restored, result.uploaded) == (0, 3)
 
 
@@ -222,11 +225,10 @@ class TestSource:
         to = connect(BUCKET, aws_conn_id="front" if inside else "aws_default")
         with pytest.raises(UploadFailed, match=r"anna/1.jpg: S3 has archived it, .*: restore it") as failed:
             sync(
-                to,
-                target,
-                source=None,
-                objects=rows.append_column("etag", etags),
-                origins={"e": Origin(export.uri, "front")},
+                to.at(target),
+                SyncRequest(
+                    source=None, objects=rows.append_column("etag", etags), origins={"e": Origin(export.uri, "front")}
+                ),
             )
         assert list(failed.value.failures) == [KEY]
         if not inside:  # the server behind the proxy knows of no archive, and has copied it

@@ -28,7 +28,7 @@ def test_seaweedfs_can_do_all_that_safety_rests_on(admin: Any, status: str) -> N
     """Also in a bucket with versions, of which none is left; suspended, it leaves the markers that a deletion makes."""
     target = S3Target.parse(f"s3://versions.example.com/{status.lower()}/set/")
     admin.put_bucket_versioning(Bucket=target.bucket, VersioningConfiguration={"Status": status})
-    found = check_destination(connect(target.bucket), target)
+    found = check_destination(connect(target.bucket).at(target))
     assert found.writes == Writes(creates=True, replaces="quoted")
     assert (found.copies, found.checks, found.keeps, found.listing.whole) == (True, True, True, True)
     assert found.versions == {"Enabled": "on", "Suspended": "suspended"}[status]
@@ -37,16 +37,16 @@ def test_seaweedfs_can_do_all_that_safety_rests_on(admin: Any, status: str) -> N
 
 
 def test_what_a_killed_question_left_is_swept(admin: Any, connection: S3Connection, target: S3Target) -> None:
-    beside = target.sibling(".releases")
+    beside = target.releases
     for key in (f"{NAME}killed", f"{NAME}other/one", "latest.json"):
         admin.put_object(Bucket=target.bucket, Key=beside.key(key), Body=b"one")
-    capabilities.sweep(connection, beside)
+    capabilities.sweep(connection.at(beside))
     assert left(admin, target) == [("Versions", beside.key("latest.json"))]
 
 
 def test_questions_that_are_disturbed_are_asked_again(admin: Any, connection: S3Connection, target: S3Target) -> None:
     """As by a sweep of another deployment, in the middle of a round."""
-    probe, asked = Probe.of(connection, target.sibling(".releases")), list[str]()
+    probe, asked = Probe.of(connection.at(target.releases)), list[str]()
     plain = probe.send
 
     def disturbed(call: Any, **arguments: Any) -> Any:
@@ -74,7 +74,7 @@ def test_a_server_that_keeps_versions_that_it_has_deleted_is_left_alone(
         running.instead = keeping
         monkeypatch.setenv("AIRFLOW_CONN_KEEPING", airflow_connection(server, running.endpoint))
         keeps = connect(target.bucket, aws_conn_id="keeping")
-        assert capabilities.keeps_sums(Probe.of(keeps, target.sibling(".releases")))
+        assert capabilities.keeps_sums(Probe.of(keeps.at(target.releases)))
 
 
 def test_deletions_go_one_by_one_or_with_content_md5_where_they_must(

@@ -32,9 +32,10 @@ from s3_sync.proof.verify import verify
 from s3_sync.sources.source import S3Source
 from s3_sync.sync import expected as expected_objects
 from s3_sync.sync import record
+from s3_sync.sync.bring import MULTIPART_ABOVE
 from s3_sync.sync.delete import delete
+from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import sync
-from s3_sync.sync.transfer import MULTIPART_ABOVE
 from s3_sync.sync.unfinished import abort_unfinished
 from tests.unit.s3_sync import proxy, sessions
 from tests.unit.s3_sync.proxy import Answer, Proxy, Request
@@ -165,8 +166,8 @@ def test_a_sync_outlives_its_sessions(
     WAYS[way](monkeypatch, endpoint, giver, tmp_path)
     endpoint.instead = slowly(giver)
     connection = connect(target.bucket)
-    assert sync(connection, target, source=source, max_concurrency=2).uploaded == 80
-    verify(connection, target, expected_objects.walk(source), record.empty())
+    assert sync(connection.at(target), SyncRequest(source=source, max_concurrency=2)).uploaded == 80
+    verify(connection.at(target), expected_objects.walk(source), record.empty())
     renewals = len(set(giver.used)) - 1
     assert renewals >= 3
     assert giver.asked < len(giver.used) / 5
@@ -190,12 +191,12 @@ def test_a_session_that_s3_ends_before_its_time_is_renewed_once_for_all_threads(
     giver.refusal = refusal
     WAYS[way](monkeypatch, endpoint, giver, tmp_path)
     connection = connect(target.bucket)
-    assert sync(connection, target, source=source, dry_run=True).uploaded == 80
+    assert sync(connection.at(target), SyncRequest(source=source, dry_run=True)).uploaded == 80
     giver.end_all()
     before = len(giver.given)
     with_large = source / "large.jpg"
     with_large.write_bytes(bytes(MULTIPART_ABOVE + 1))
-    assert sync(connection, target, source=source, max_concurrency=16).uploaded == 81
+    assert sync(connection.at(target), SyncRequest(source=source, max_concurrency=16)).uploaded == 81
     assert len(giver.given) == before + 1
 
 
@@ -205,26 +206,26 @@ def verbs(connection: S3Connection, target: S3Target) -> dict[str, Callable[[], 
     where = {"Bucket": target.bucket, "Key": target.key("x")}
     etag = md5(b"x", usedforsecurity=False).hexdigest()
     return {
-        "preflight": lambda: check_destination(connection, target),
+        "preflight": lambda: check_destination(connection.at(target)),
         "lease": lambda: leased(connection, target),
-        "put": lambda: publish.put_bytes(connection, target, b"x", "x"),
+        "put": lambda: publish.put_bytes(connection.at(target), b"x", "x"),
         "put by boto3": lambda: client.put_object(**where, Body=b"x"),
-        "list": lambda: contents.list_prefix(connection, target),
-        "list with true keys": lambda: contents.list_raw(connection, target),
+        "list": lambda: contents.list_prefix(connection.at(target)),
+        "list with true keys": lambda: contents.list_raw(connection.at(target)),
         "list an export": lambda: list(source.listing("")),
         "read an export": lambda: source.read("x", etag),
-        "read": lambda: publish.get_bytes(connection, target, "x"),
+        "read": lambda: publish.get_bytes(connection.at(target), "x"),
         "head": lambda: client.head_object(**where),
         "copy": lambda: client.copy_object(**where | {"Key": target.key("y")}, CopySource=where),
-        "versions": lambda: versions.is_versioned(connection, target),
-        "versions to erase": lambda: erase.list_versions(connection, target),
-        "delete": lambda: delete(connection, target, pa.chunked_array([["x", "y"]])),
-        "unfinished": lambda: abort_unfinished(connection, target),
+        "versions": lambda: versions.is_versioned(connection.at(target)),
+        "versions to erase": lambda: erase.list_all(connection.at(target)),
+        "delete": lambda: delete(connection.at(target), pa.chunked_array([["x", "y"]])),
+        "unfinished": lambda: abort_unfinished(connection.at(target)),
     }
 
 
 def leased(connection: S3Connection, target: S3Target) -> None:
-    with lease.hold(connection, target, owner="a", holder="a", give_back=True):
+    with lease.hold(connection.at(target), owner="a", holder="a", give_back=True):
         pass
 
 
@@ -323,7 +324,7 @@ def test_whoever_gives_sessions_and_never_answers_is_given_up(
         giver.url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         WAYS[way](monkeypatch, endpoint, giver, tmp_path)
         with pytest.raises(CredentialsNotReady, match=f"Read timeout on endpoint URL.*{REMEDIES[way]}"):
-            contents.list_raw(connect(target.bucket), target)
+            contents.list_raw(connect(target.bucket).at(target))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -349,12 +350,12 @@ def test_a_sync_stops_at_once_when_its_session_cannot_be_renewed(
     connection = connect(target.bucket)
     endpoint.instead = until_it_ends
     with pytest.raises(UploadFailed, match=REMEDIES[way]) as failed:
-        sync(connection, target, source=source, max_concurrency=8)
+        sync(connection.at(target), SyncRequest(source=source, max_concurrency=8))
     assert "certificates" not in str(failed.value)
     assert sessions.QUOTED not in "".join(traceback.format_exception(failed.value)) + caplog.text
     assert len(failed.value.failures) <= 8
     giver.works, endpoint.instead = True, giver.refuse_old
-    assert sync(connect(target.bucket), target, source=source).skipped >= 10
+    assert sync(connect(target.bucket).at(target), SyncRequest(source=source)).skipped >= 10
 
 
 def test_the_lease_is_tried_again_while_there_are_no_credentials(
@@ -374,7 +375,7 @@ def test_the_lease_is_tried_again_while_there_are_no_credentials(
             time.sleep(0.02)
         assert more()
 
-    with lease.hold(connect(target.bucket), target, owner="a", holder="a", give_back=True) as check:
+    with lease.hold(connect(target.bucket).at(target), owner="a", holder="a", give_back=True) as check:
         waits_for(lambda: written() >= 2)
         giver.works = False
         giver.end_all()

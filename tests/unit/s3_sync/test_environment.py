@@ -30,6 +30,7 @@ from s3_sync.proof.verify import verify
 from s3_sync.sources.source import S3Source
 from s3_sync.sync import expected as expected_objects
 from s3_sync.sync import record as records
+from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import sync
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
@@ -177,9 +178,9 @@ def check_requests(seen: list[Request], server: S3Server, *, region: str = "us-e
 
 def both_clients(connection: S3Connection, target: S3Target) -> None:
     """Write, list and read by obstore what boto3 lists, reads and deletes."""
-    publish.put_bytes(connection, target, b"here", "here.txt")
-    assert contents.list_prefix(connection, target)["key"].to_pylist() == ["here.txt"]
-    assert contents.list_raw(connection, target)["key"].to_pylist() == ["here.txt"]
+    publish.put_bytes(connection.at(target), b"here", "here.txt")
+    assert contents.list_prefix(connection.at(target))["key"].to_pylist() == ["here.txt"]
+    assert contents.list_raw(connection.at(target))["key"].to_pylist() == ["here.txt"]
     where = {"Bucket": target.bucket, "Key": target.key("here.txt")}
     assert connection.client.get_object(**where)["Body"].read() == b"here"
     connection.client.delete_object(**where)
@@ -231,14 +232,14 @@ def test_all_of_them_together_lead_nowhere_else(
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
     connection, kept = connect(target.bucket), tmp_path / "record.parquet"
-    check_destination(connection, target)
+    check_destination(connection.at(target))
     strangers = [request for request in seen if not request.header("authorization")]
     assert len(strangers) == 2
-    with hold(connection, target, owner="a/b", holder="a", give_back=True) as check:
-        done = sync(connection, target, source=tmp_path / "source", record_path=kept, check=check)
+    with hold(connection.at(target), owner="a/b", holder="a", give_back=True) as check:
+        done = sync(connection.at(target), SyncRequest(source=tmp_path / "source", record_path=kept), check=check)
     assert done.uploaded == len(FILES)
     expected = expected_objects.walk(tmp_path / "source")
-    verify(connection, target, expected, records.read(kept, connection, target))
+    verify(connection.at(target), expected, records.read(kept, connection.at(target)))
     source = S3Source(target.uri)
     assert {key for page in source.listing("") for key in page["key"].to_pylist()} == FILES.keys()
 
@@ -617,9 +618,9 @@ def test_no_client_follows_a_bucket_into_another_region(
     assert len(seen) == 2
     assert {"/us-east-1/" in (request.header("authorization") or "") for request in seen} == {True}
     with pytest.raises(DestinationNotReady, match="set region_name to eu-west-1"):
-        check_destination(connection, target)
+        check_destination(connection.at(target))
     with pytest.raises(DestinationNotReady, match=r"cannot be listed .*the bucket is in eu-west-1"):
-        contents.list_prefix(connection, target)
+        contents.list_prefix(connection.at(target))
     with pytest.raises(SourceNotReady, match=r"cannot be listed .*the bucket is in eu-west-1"):
         S3Source(target.uri).holds("")
 
@@ -706,7 +707,7 @@ def test_encryption_is_what_was_asked_for_and_no_more(
 
     named.instead = kept
     connection = connect(target.bucket, encryption=encryption, kms_key_id=key)
-    publish.put_bytes(connection, target, b"x", "x", checked=True)
+    publish.put_bytes(connection.at(target), b"x", "x", checked=True)
     connection.client.put_object(Bucket=target.bucket, Key="x", Body=b"x", **connection.encryption)
     wanted = {"x-amz-server-side-encryption": encryption} | (
         {"x-amz-server-side-encryption-aws-kms-key-id": key} if key else {}

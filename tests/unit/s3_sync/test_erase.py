@@ -63,13 +63,13 @@ def test_all_versions_and_markers_of_a_folder_go_and_no_other(
     monkeypatch.setattr(erase, "FOLDERS_ONE_BY_ONE", 200 if one_by_one else 0)
     for body in (b"old", b"new"):
         for key in ("an na/1.jpg", "an na/2.jpg", "an nab/1.jpg", "an na.jpg", "ben/an na/1.jpg"):
-            put_bytes(connection, target, body, key)
+            put_bytes(connection.at(target), body, key)
     admin.delete_object(Bucket=target.bucket, Key=target.key("an na/1.jpg"))
     before = everything(admin, target)
-    found = erase.of_folders(connection, target, ["an na", "nobody"])
-    erase.delete_versions(connection, target, found)
+    found = erase.of_folders(connection.at(target), ["an na", "nobody"])
+    erase.delete_versions(connection.at(target), found)
     assert everything(admin, target) == {key: held for key, held in before.items() if not key.startswith("an na/")}
-    assert erase.of_folders(connection, target, ["an na", "nobody"]).num_rows == 0
+    assert erase.of_folders(connection.at(target), ["an na", "nobody"]).num_rows == 0
     counts = erase.counts(found)
     assert counts["objects"] == 1
     assert sum(counts.values()) == found.num_rows
@@ -81,12 +81,12 @@ def test_folders_that_were_made_anew_leave_nothing_of_what_they_were(
     """1111 changes in its place, 2222 is called 3333 now, 4444 goes, 5555 was deleted before, 6666 is as it was."""
     connection, target = any_bucket
     for name in ("1111", "2222", "4444", "5555", "6666"):
-        put_bytes(connection, target, f"canary {name}".encode(), f"{name}/ledger")
-        put_bytes(connection, target, b"same", f"{name}/other")
-    delete_prefix(connection, target.below("5555"))
+        put_bytes(connection.at(target), f"canary {name}".encode(), f"{name}/ledger")
+        put_bytes(connection.at(target), b"same", f"{name}/other")
+    delete_prefix(connection.at(target.below("5555")))
     for key in ("latest.json", "kept/ledger"):
-        put_bytes(connection, target, b"before", key)
-        put_bytes(connection, target, b"beside", key)
+        put_bytes(connection.at(target), b"before", key)
+        put_bytes(connection.at(target), b"beside", key)
     beside = {key: held for key, held in everything(admin, target).items() if key in {"latest.json", "kept/ledger"}}
     for name in ("1111", "3333", "6666"):
         (tmp_path / name).mkdir()
@@ -95,13 +95,13 @@ def test_folders_that_were_made_anew_leave_nothing_of_what_they_were(
     is_now = {"1111": "1111", "2222": "3333", "4444": None, "6666": "6666"}
 
     def renew() -> tuple[int, int]:
-        there = erase.folders(erase.list_versions(connection, target), FOLDER)
+        there = erase.folders(erase.list_all(connection.at(target)), FOLDER)
         anew = ((name, tmp_path / now if (now := is_now.get(name, name)) else None) for name in there)
-        replaced, before = erase.renew(connection, target, anew, FOLDER)
-        erase.delete_versions(connection, target, before)
+        replaced, before = erase.renew(connection.at(target), anew, FOLDER)
+        erase.delete_versions(connection.at(target), before)
         return replaced, before.num_rows
 
-    assert erase.folders(erase.list_versions(connection, target), FOLDER) == sorted(is_now)
+    assert erase.folders(erase.list_all(connection.at(target)), FOLDER) == sorted(is_now)
     replaced, _ = renew()
     assert replaced == 3
     assert everything(admin, target) == beside | {
@@ -120,17 +120,17 @@ def test_a_file_that_was_sent_in_parts_is_known_by_its_bytes(
 ) -> None:
     (tmp_path / "1111").mkdir()
     (tmp_path / "1111/ledger").write_bytes(bytes(12 << 20))
-    put_bytes(connection, target, bytes(12 << 20), "1111/ledger")
-    assert erase.renew(connection, target, [("1111", tmp_path / "1111")], FOLDER)[0] == 0
+    put_bytes(connection.at(target), bytes(12 << 20), "1111/ledger")
+    assert erase.renew(connection.at(target), [("1111", tmp_path / "1111")], FOLDER)[0] == 0
     (tmp_path / "1111/ledger").write_bytes(bytes((12 << 20) - 1) + b"1")
-    assert erase.renew(connection, target, [("1111", tmp_path / "1111")], FOLDER)[0] == 1
+    assert erase.renew(connection.at(target), [("1111", tmp_path / "1111")], FOLDER)[0] == 1
 
 
 def test_only_the_files_asked_for_are_fetched(connection: S3Connection, target: S3Target, tmp_path: Path) -> None:
     for name in ("ledger", "stray"):
-        put_bytes(connection, target, name.encode(), f"1111/{name}")
+        put_bytes(connection.at(target), name.encode(), f"1111/{name}")
     (tmp_path / "1111").mkdir()
-    erase.fetch(connection, target, tmp_path / "1111", ["ledger", "absent"])
+    erase.fetch(connection.at(target), tmp_path / "1111", ["ledger", "absent"])
     assert {path.name: path.read_text() for path in (tmp_path / "1111").iterdir()} == {"ledger": "ledger"}
 
 
@@ -139,16 +139,16 @@ def test_a_destination_that_somebody_else_changed_is_left_alone(
     connection: S3Connection, target: S3Target, content: bytes | None
 ) -> None:
     if content:
-        put_bytes(connection, target, content, "latest.json")
+        put_bytes(connection.at(target), content, "latest.json")
     with pytest.raises(EraseFailed, match=r"names (2222|nothing) and no longer 1111.*start another run"):
-        erase.check_pointer(connection, target, "release_id", "1111")
-    put_bytes(connection, target, b'{"release_id": "1111"}', "latest.json")
-    erase.check_pointer(connection, target, "release_id", "1111")
+        erase.check_pointer(connection.at(target), "release_id", "1111")
+    put_bytes(connection.at(target), b'{"release_id": "1111"}', "latest.json")
+    erase.check_pointer(connection.at(target), "release_id", "1111")
 
 
 def test_who_may_not_list_versions_is_told_what_is_needed(connection: S3Connection, target: S3Target) -> None:
     with pytest.raises(EraseFailed, match=r"s3:ListBucketVersions"):
-        erase.list_versions(connect(BUCKET, aws_conn_id="wrong"), target)
+        erase.list_all(connect(BUCKET, aws_conn_id="wrong").at(target))
 
 
 def test_what_an_object_lock_holds_is_told_without_a_name(
@@ -162,6 +162,6 @@ def test_what_an_object_lock_holds_is_told_without_a_name(
         admin.put_object(Bucket=target.bucket, Key=target.key(f"canary/{number}.jpg"), Body=b"x", **lock)
     connection = as_admin(server, monkeypatch, target.bucket)
     with pytest.raises(EraseFailed, match=r"2 versions under .* could not be deleted.*Object Lock") as failed:
-        erase.delete_versions(connection, target, erase.list_versions(connection, target))
+        erase.delete_versions(connection.at(target), erase.list_all(connection.at(target)))
     assert "canary" not in str(failed.value)
-    assert erase.list_versions(connection, target)["key"].to_pylist() == ["canary/1.jpg", "canary/2.jpg"]
+    assert erase.list_all(connection.at(target))["key"].to_pylist() == ["canary/1.jpg", "canary/2.jpg"]

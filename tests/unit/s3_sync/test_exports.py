@@ -135,7 +135,7 @@ def deliver(result: Result, target: S3Target, marker: bool = True) -> dict[str, 
         objects=str(folder / release.MANIFEST_FILE),
         origins=json.dumps(places),
         record=str(result.run.sync_record()),
-        marker=f"{target.sibling('.releases').uri}latest.json" if marker else None,
+        marker=f"{target.releases.uri}latest.json" if marker else None,
         lease=f"here/{result.run.run_id}",
         max_delete_fraction=1.0,
     )
@@ -145,10 +145,9 @@ def prove(result: Result, target: S3Target) -> VerifyResult:
     connection = connect(target.bucket)
     manifest = tables.read(result.run.release(result.sealed.release_id) / release.MANIFEST_FILE)
     return verify(
-        connection,
-        target,
+        connection.at(target),
         manifest.select(["key", "size", "sha256"]),
-        record.read(result.run.sync_record(), connection, target),
+        record.read(result.run.sync_record(), connection.at(target)),
     )
 
 
@@ -365,7 +364,7 @@ def test_an_object_that_changes_between_read_and_copy_fails_the_sync_and_the_nex
     admin: Any, tmp_path: Path, root: S3Target, target: S3Target
 ) -> None:
     dataset = without_output(tmp_path, target, [in_s3(TREE, root)])
-    latest = target.sibling(".releases").key("latest.json")
+    latest = target.releases.key("latest.json")
     deliver(run_to_seal(run_of(dataset)), target)
     admin.put_object(Bucket=BUCKET, Key=latest, Body=b"{}")
     admin.put_object(Bucket=BUCKET, Key=root.key("training_data/ben/3.jpg"), Body=face(71))
@@ -564,7 +563,7 @@ def test_an_image_of_an_export_that_is_declared_no_more_is_named(
     admin: Any, tmp_path: Path, root: S3Target, target: S3Target, connection: S3Connection
 ) -> None:
     result = run_to_seal(run_of(without_output(tmp_path, target, [in_s3(TREE, root)])))
-    marker = target.sibling(".releases").key("latest.json")
+    marker = target.releases.key("latest.json")
     admin.put_object(Bucket=BUCKET, Key=marker, Body=b"{}")
     gone = replace(result, run=run_of(without_output(tmp_path, target, [in_s3(FLAT, root)])))
     with pytest.raises(InvalidObjects, match="objects come from 'training_data', which is none of the origins"):

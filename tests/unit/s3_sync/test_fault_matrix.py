@@ -25,14 +25,15 @@ from botocore.retries.standard import ExponentialBackoff
 
 from s3_sync.bucket import connection, retry
 from s3_sync.bucket.connection import S3Connection, connect
+from s3_sync.bucket.target import POINTER
 from s3_sync.errors import S3SyncError
 from s3_sync.listing import contents
 from s3_sync.preflight import check_destination
-from s3_sync.proof.publish import POINTER
 from s3_sync.sources import source
 from s3_sync.sources.origins import Origin
 from s3_sync.sources.source import S3Source
 from s3_sync.sync import transfer
+from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import sync
 from tests.s3_client import client
 from tests.unit.s3_sync import proxy
@@ -145,7 +146,7 @@ def count_requests(lanes: Lanes) -> None:
     target = lanes.bucket.with_old()
     with lanes.lane() as lane:
         lane.proxy.begin(never, page_size=PAGE)
-        check_destination(lane.connection, target)
+        check_destination(lane.connection.at(target))
         lanes.of_preflight.update(lane.proxy.seen)
         lane.proxy.begin(never, page_size=PAGE)
         lanes.delivery.run(lane.connection, target, lanes.folder / "record.parquet")
@@ -205,11 +206,11 @@ def preflighted(lanes: Lanes, name: str, choose: Choose) -> Outcome:
     with lanes.lane() as lane:
         lane.proxy.begin(choose, page_size=PAGE)
         try:
-            check_destination(lane.connection, target)
+            check_destination(lane.connection.at(target))
         except Exception as error:  # noqa: BLE001 which errors come is what is tested
             outcome.error = error
         outcome.wrongs += unclear(outcome.error) + missed(lane)
-    left = {"": lanes.bucket.holds(target), ".releases": lanes.bucket.holds(target.sibling(".releases"))}
+    left = {"": lanes.bucket.holds(target), ".releases": lanes.bucket.holds(target.releases)}
     if not outcome.error and left != {"": {}, ".releases": {POINTER: b'{"release": "old"}'}}:
         outcome.wrongs.append(f"it left {left}")
     return outcome
@@ -290,12 +291,13 @@ def take(lanes: Lanes, lane: Lane, *, streamed: bool) -> list[str]:
     columns = [keys, pa.array(sizes, pa.int64()), pa.array(digests, pa.binary(32)), exports, keys, etags]
     target = lanes.bucket.with_pointer()
     sync(
-        lanes.bucket.direct if streamed else lane.connection,
-        target,
-        source=None,
-        objects=pa.table(columns, names=["key", "size", "sha256", "export", "path", "etag"]),
-        origins={"faces": Origin(lanes.export.uri, lane.name)},
-        max_concurrency=4,
+        (lanes.bucket.direct if streamed else lane.connection).at(target),
+        SyncRequest(
+            source=None,
+            objects=pa.table(columns, names=["key", "size", "sha256", "export", "path", "etag"]),
+            origins={"faces": Origin(lanes.export.uri, lane.name)},
+            max_concurrency=4,
+        ),
     )
     return wrong + ([] if lanes.bucket.holds(target) == contents else ["what it copied is not what it read"])
 

@@ -24,6 +24,7 @@ from s3_sync.preflight import check_destination
 from s3_sync.proof.verify import verify
 from s3_sync.sync import expected as expected_objects
 from s3_sync.sync import record, unfinished
+from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import sync
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
@@ -65,9 +66,9 @@ def test_throttling_server_errors_and_resets_are_retried(
         spoiling.begin(lambda operation, number: dict(enumerate(faults.get(operation, ()))).get(number))
         monkeypatch.setenv("AIRFLOW_CONN_SPOILT", airflow_connection(server, spoiling.endpoint))
         connection = connect(target.bucket, aws_conn_id="spoilt")
-        assert sync(connection, target, source=source, max_concurrency=8).uploaded == 200
+        assert sync(connection.at(target), SyncRequest(source=source, max_concurrency=8)).uploaded == 200
         assert spoiling.spoilt.total() == 8
-        verify(connection, target, expected_objects.walk(source), record.empty())
+        verify(connection.at(target), expected_objects.walk(source), record.empty())
 
 
 def test_over_tls_a_private_authority_must_be_named(
@@ -78,16 +79,16 @@ def test_over_tls_a_private_authority_must_be_named(
     with proxy.running(server, tls) as secure:
         monkeypatch.setenv("AIRFLOW_CONN_TLS", airflow_connection(server, secure.endpoint))
         with pytest.raises(DestinationNotReady, match=r"check .* the certificates"):
-            check_destination(connect(target.bucket, aws_conn_id="tls"), target)
+            check_destination(connect(target.bucket, aws_conn_id="tls").at(target))
 
         monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
         connection = connect(target.bucket, aws_conn_id="tls")
-        check_destination(connection, target)
-        assert sync(connection, target, source=source).uploaded == 200
+        check_destination(connection.at(target))
+        assert sync(connection.at(target), SyncRequest(source=source)).uploaded == 200
 
         monkeypatch.delenv("AWS_CA_BUNDLE")
         named = connect(target.bucket, aws_conn_id="tls", verify=str(bundle))
-        assert sync(named, target, source=source).skipped == 200
+        assert sync(named.at(target), SyncRequest(source=source)).skipped == 200
 
 
 def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
@@ -143,7 +144,7 @@ def test_refused_credentials_end_it_with_one_clear_line(
 ) -> None:
     assert connection.bucket == target.bucket
     with pytest.raises(S3SyncError, match="SignatureDoesNotMatch") as refused:
-        sync(connect(target.bucket, aws_conn_id="wrong"), target, source=source)
+        sync(connect(target.bucket, aws_conn_id="wrong").at(target), SyncRequest(source=source))
     assert "\n" not in str(refused.value)
 
 
@@ -164,24 +165,26 @@ def test_a_killed_sync_run_again_ends_as_if_it_had_never_been_killed(
         while not admin.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix).get("KeyCount"):
             assert victim.poll() is None
         victim.send_signal(signal.SIGKILL)
-    arrived = contents.list_raw(connection, target).num_rows
+    arrived = contents.list_raw(connection.at(target)).num_rows
     assert 0 < arrived < 2000
 
-    again = sync(connection, target, source=source, record_path=kept)
+    again = sync(connection.at(target), SyncRequest(source=source, record_path=kept))
     assert (again.uploaded, again.skipped) == (2000 - arrived, arrived)
-    verify(connection, target, expected_objects.walk(source), record.read(kept, connection, target))
+    verify(connection.at(target), expected_objects.walk(source), record.read(kept, connection.at(target)))
 
 
 def test_large_files_go_in_parts_and_their_etag_is_taken_for_a_token(
     connection: S3Connection, target: S3Target, large: Path, tmp_path: Path
 ) -> None:
     kept, expected = tmp_path / "record.parquet", expected_objects.walk(large)
-    assert sync(connection, target, source=large, record_path=kept).uploaded == 1
-    assert contents.list_raw(connection, target)["etag"][0].as_py().endswith("-3")
-    assert verify(connection, target, expected, record.read(kept, connection, target)).by_record == 1
-    assert verify(connection, target, expected, record.empty()).by_checksum == 1
-    assert sync(connection, target, source=large, record_path=kept).skipped == 1
-    assert sync(connection, target, source=large).uploaded == 1  # no record: such an ETag proves nothing
+    assert sync(connection.at(target), SyncRequest(source=large, record_path=kept)).uploaded == 1
+    assert contents.list_raw(connection.at(target))["etag"][0].as_py().endswith("-3")
+    assert verify(connection.at(target), expected, record.read(kept, connection.at(target))).by_record == 1
+    assert verify(connection.at(target), expected, record.empty()).by_checksum == 1
+    assert sync(connection.at(target), SyncRequest(source=large, record_path=kept)).skipped == 1
+    assert (
+        sync(connection.at(target), SyncRequest(source=large)).uploaded == 1
+    )  # no record: such an ETag proves nothing
 
 
 def test_a_large_file_that_changed_never_becomes_visible(
@@ -194,8 +197,8 @@ def test_a_large_file_that_changed_never_becomes_visible(
         file.seek(-1, os.SEEK_END)
         file.write(bytes([last[0] ^ 1]))
     with pytest.raises(UploadFailed, match=r"weights\.bin: the local file has changed"):
-        sync(connection, target, source=large, objects=expected)
-    assert contents.list_raw(connection, target).num_rows == 0
+        sync(connection.at(target), SyncRequest(source=large, objects=expected))
+    assert contents.list_raw(connection.at(target)).num_rows == 0
     assert not admin.list_multipart_uploads(Bucket=target.bucket, Prefix=target.prefix).get("Uploads")
 
 
@@ -208,7 +211,7 @@ def test_uploads_that_broke_off_below_the_prefix_are_aborted_and_no_other(
     with proxy.running(server) as paging:
         paging.begin(paging.choose, page_size=2)
         monkeypatch.setenv("AIRFLOW_CONN_PAGING", airflow_connection(server, paging.endpoint))
-        sync(connect(target.bucket, aws_conn_id="paging"), target, source=source)
+        sync(connect(target.bucket, aws_conn_id="paging").at(target), SyncRequest(source=source))
     uploads = admin.list_multipart_uploads(Bucket=target.bucket, Prefix=target.prefix.removesuffix("set/"))["Uploads"]
     assert [upload["Key"] for upload in uploads] == [beside]
 
@@ -220,7 +223,7 @@ def test_an_upload_in_parts_whose_id_came_damaged_holds_up_no_other(
         admin.create_multipart_upload(Bucket=target.bucket, Key=target.key(name))
     page, damaged = unfinished._first_page, [{(target.key("a"), "no such id")}]
     monkeypatch.setattr(unfinished, "_first_page", lambda *where: damaged.pop() if damaged else page(*where))
-    unfinished.abort_unfinished(connection, target)
+    unfinished.abort_unfinished(connection.at(target))
     assert not admin.list_multipart_uploads(Bucket=target.bucket, Prefix=target.prefix).get("Uploads")
 
 
@@ -228,8 +231,8 @@ def test_a_record_of_another_destination_proves_nothing_here(
     connection: S3Connection, target: S3Target, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = tmp_path / "record.parquet"
-    sync(connection, target.sibling("-elsewhere"), source=source, record_path=kept)
-    assert sync(connection, target, source=source, record_path=kept).uploaded == 200
+    sync(connection.at(target.sibling("-elsewhere")), SyncRequest(source=source, record_path=kept))
+    assert sync(connection.at(target), SyncRequest(source=source, record_path=kept)).uploaded == 200
     assert "another destination" in caplog.text
 
 
@@ -238,5 +241,5 @@ def test_a_damaged_record_is_an_error_with_a_remedy(
 ) -> None:
     (tmp_path / "record.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(InvalidRecord, match="Delete the file"):
-        sync(connection, target, source=source, record_path=tmp_path / "record.parquet")
-    assert contents.list_raw(connection, target).num_rows == 0
+        sync(connection.at(target), SyncRequest(source=source, record_path=tmp_path / "record.parquet"))
+    assert contents.list_raw(connection.at(target)).num_rows == 0

@@ -15,11 +15,12 @@ import pytest
 from s3_sync import lease
 from s3_sync.bucket.capabilities import Writes
 from s3_sync.bucket.connection import S3Connection
-from s3_sync.bucket.target import S3Target
+from s3_sync.bucket.target import LEASE, S3Target
 from s3_sync.errors import LeaseHeld, LeaseLost, UploadFailed
 from s3_sync.lease import hold
 from s3_sync.listing import contents
 from s3_sync.sync import expected
+from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import sync
 
 ROOT = Path(__file__).parents[3]
@@ -34,23 +35,23 @@ def put(folder: Path, files: dict[str, str]) -> Path:
 
 
 def test_the_second_hears_who_holds_it_until_it_is_given_back(connection: S3Connection, target: S3Target) -> None:
-    with hold(connection, target, owner="a", holder="run one on host h", give_back=False):
+    with hold(connection.at(target), owner="a", holder="run one on host h", give_back=False):
         pass  # as after a sync: what was uploaded is not proven yet
     with (
         pytest.raises(LeaseHeld, match=r"is being changed by run one on host h.* its lease runs out in \d+ s"),
-        hold(connection, target, owner="b", holder="run two", give_back=True),
+        hold(connection.at(target), owner="b", holder="run two", give_back=True),
     ):
         pytest.fail("held twice")
-    with hold(connection, target, owner="a", holder="run one on host h", give_back=True):
+    with hold(connection.at(target), owner="a", holder="run one on host h", give_back=True):
         pass
-    with hold(connection, target, owner="b", holder="run two", give_back=True):
+    with hold(connection.at(target), owner="b", holder="run two", give_back=True):
         pass
 
 
 def test_the_next_run_of_a_deployment_takes_it_from_the_one_before(connection: S3Connection, target: S3Target) -> None:
     def overtaken() -> None:
-        with hold(connection, target, owner="a/1", holder="run one", give_back=True) as check:
-            with hold(connection, target, owner="a/2", holder="run two", give_back=False):
+        with hold(connection.at(target), owner="a/1", holder="run one", give_back=True) as check:
+            with hold(connection.at(target), owner="a/2", holder="run two", give_back=False):
                 pass
             time.sleep(1)
             check()
@@ -60,17 +61,17 @@ def test_the_next_run_of_a_deployment_takes_it_from_the_one_before(connection: S
         with pytest.raises(LeaseLost, match="run two took it"):
             overtaken()
     with pytest.raises(LeaseHeld, match="run two"):
-        lease._Lease(connection, target, lease.Claim("b/1", "another"), BOTH).take()
+        lease._Lease(connection.at(target), lease.Claim("b/1", "another"), BOTH).take()
 
 
 def test_whoever_fails_gives_it_back(connection: S3Connection, target: S3Target) -> None:
     def failing() -> None:
-        with hold(connection, target, owner="a/1", holder="run one", give_back=False):
+        with hold(connection.at(target), owner="a/1", holder="run one", give_back=False):
             raise ValueError("no such thing")
 
     with pytest.raises(ValueError, match="no such thing"):
         failing()
-    with hold(connection, target, owner="b/1", holder="another", give_back=True):
+    with hold(connection.at(target), owner="b/1", holder="another", give_back=True):
         pass
 
 
@@ -79,7 +80,7 @@ def test_of_many_at_once_one_holds_it(connection: S3Connection, target: S3Target
 
     def attempt(number: int) -> bool:
         at_once.wait()
-        with suppress(LeaseHeld), hold(connection, target, owner=str(number), holder="somebody", give_back=True):
+        with suppress(LeaseHeld), hold(connection.at(target), owner=str(number), holder="somebody", give_back=True):
             over.wait(20)
             return True
         return False
@@ -100,18 +101,18 @@ def test_a_lease_that_ran_out_is_anothers_and_its_old_holder_stops(
     source = put(tmp_path, {"ann/1.jpg": "ann"})
 
     def overslept() -> None:
-        with hold(connection, target, owner="a", holder="one", give_back=True) as check:
+        with hold(connection.at(target), owner="a", holder="one", give_back=True) as check:
             time.sleep(4)
-            with hold(connection, target, owner="b", holder="two", give_back=False):
+            with hold(connection.at(target), owner="b", holder="two", give_back=False):
                 pass
             with pytest.raises(UploadFailed, match=r"the lease of .* is lost"):
-                sync(connection, target, source=source, check=check)
-            assert contents.list_raw(connection, target).num_rows == 0
+                sync(connection.at(target), SyncRequest(source=source), check=check)
+            assert contents.list_raw(connection.at(target)).num_rows == 0
 
     with pytest.raises(LeaseLost):
         overslept()
     with pytest.raises(LeaseHeld, match="two"):
-        lease._Lease(connection, target, lease.Claim("a", "one"), BOTH).take()
+        lease._Lease(connection.at(target), lease.Claim("a", "one"), BOTH).take()
 
 
 def test_a_lease_is_renewed_while_it_is_held_and_its_loss_is_noticed(
@@ -119,14 +120,14 @@ def test_a_lease_is_renewed_while_it_is_held_and_its_loss_is_noticed(
 ) -> None:
     monkeypatch.setattr(lease, "TTL_S", 4.0)
     monkeypatch.setattr(lease, "RENEW_EVERY_S", 0.3)
-    with hold(connection, target, owner="a", holder="one", give_back=True) as check:
+    with hold(connection.at(target), owner="a", holder="one", give_back=True) as check:
         time.sleep(5)
         check()
     stolen = json.dumps({"owner": "b", "holder": "two", "free": False})
 
     def robbed() -> None:
-        with hold(connection, target, owner="a", holder="one", give_back=True):
-            admin.put_object(Bucket=target.bucket, Key=target.sibling(".releases").key(lease.KEY), Body=stolen)
+        with hold(connection.at(target), owner="a", holder="one", give_back=True):
+            admin.put_object(Bucket=target.bucket, Key=target.releases.key(LEASE), Body=stolen)
             time.sleep(1)
 
     with pytest.raises(LeaseLost, match="two took it"):
@@ -136,7 +137,8 @@ def test_a_lease_is_renewed_while_it_is_held_and_its_loss_is_noticed(
 DEPLOYMENT = """
 import json, sys
 from pathlib import Path
-from s3_sync import lease, objects, record, task
+from s3_sync import lease
+from s3_sync.sync import expected, record, task
 from s3_sync.bucket.connection import connect
 from s3_sync.errors import LeaseHeld
 from s3_sync.proof.publish import publish
@@ -147,15 +149,16 @@ name, source, uri = sys.argv[1:]
 target, folder = S3Target.parse(uri), Path(source).with_name(name + "-release")
 folder.mkdir()
 (folder / "manifest.txt").write_text(name)
-marker = target.sibling(".releases").uri + "latest.json"
+marker = target.releases.uri + "latest.json"
 print("ready", flush=True)
 sys.stdin.readline()
 try:
     task.run(source=source, destination=uri, marker=marker, max_delete_fraction=1.0, lease=name, holder=name)
     connection = connect(target.bucket)
-    with lease.hold(connection, target, owner=name, holder=name, give_back=True):
-        verify(connection, target, objects.walk(Path(source)), record.empty())
-        publish(connection, target.sibling(".releases"), folder, ["manifest.txt"], {"by": name})
+    prefix = connection.at(target)
+    with lease.hold(prefix, owner=name, holder=name, give_back=True):
+        verify(prefix, expected.walk(Path(source)), record.empty())
+        publish(prefix.releases, folder, ["manifest.txt"], {"by": name})
     print("published")
 except LeaseHeld as error:
     print(error)
@@ -196,10 +199,10 @@ def test_of_two_deployments_at_once_exactly_one_publishes(
         winner = next(name for name, last in said.items() if last == "published")
         loser = next(name for name in sources if name != winner)
         assert f"is being changed by {winner}{attempt}" in said[loser]
-        latest = admin.get_object(Bucket=target.bucket, Key=target.sibling(".releases").key("latest.json"))
+        latest = admin.get_object(Bucket=target.bucket, Key=target.releases.key("latest.json"))
         assert json.loads(latest["Body"].read()) == {"by": f"{winner}{attempt}"}
         listed = expected.walk(sources[winner])
         for row in listed.to_pylist():
             body = admin.get_object(Bucket=target.bucket, Key=target.key(row["key"]))["Body"].read()
             assert body == (sources[winner] / row["key"]).read_bytes()
-        assert contents.list_raw(connection, target).num_rows == expected.num_rows
+        assert contents.list_raw(connection.at(target)).num_rows == expected.num_rows

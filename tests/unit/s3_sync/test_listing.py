@@ -47,13 +47,16 @@ def test_ranges_are_the_whole_wherever_they_are_divided(
         "~",
     ]
     for key in keys:
-        put_bytes(connection, target, key.encode(), key)
+        put_bytes(connection.at(target), key.encode(), key)
     monkeypatch.setattr(contents, "PAGE", 5)
     monkeypatch.setattr(contents, "KEYS_A_RANGE", 4)
     bounds = contents.bounds_of(pa.chunked_array([keys]))
     assert len(bounds) > 3
     for some in ([], bounds, ["a0x"], ["Z0x", "a0x", "b0x", "zzz"]):
-        for listed in (contents.list_prefix(connection, target, some), contents.list_raw(connection, target, some)):
+        for listed in (
+            contents.list_prefix(connection.at(target), some),
+            contents.list_raw(connection.at(target), some),
+        ):
             assert sorted(listed["key"].to_pylist()) == sorted(keys)
 
 

@@ -15,6 +15,7 @@ from s3_sync.proof.verify import verify
 from s3_sync.sync import expected as expected_objects
 from s3_sync.sync import record
 from s3_sync.sync.plan import guard, may_delete, plan, rounded_up
+from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import sync
 from tests.unit.s3_sync.conftest import BUCKET, FILES, there
 from tests.unit.s3_sync.test_plan import EXPECTED, table
@@ -33,10 +34,10 @@ def marked(admin: Any, target: S3Target) -> list[str]:
 
 @pytest.mark.usefixtures("marked")
 def test_a_prefix_of_markers_is_an_empty_one(connection: S3Connection, target: S3Target, source: Path) -> None:
-    foreseen = sync(connection, target, source=source, max_delete_fraction=0.0, dry_run=True)
+    foreseen = sync(connection.at(target), SyncRequest(source=source, max_delete_fraction=0.0, dry_run=True))
     assert (foreseen.listed, foreseen.deleted) == (0, 0)
     assert may_delete(foreseen.deleted, foreseen.listed, 0.0), "so nobody is asked"
-    done = sync(connection, target, source=source, max_delete_fraction=0.0)
+    done = sync(connection.at(target), SyncRequest(source=source, max_delete_fraction=0.0))
     assert (done.listed, done.uploaded, done.deleted) == (0, 3, 0)
 
 
@@ -51,12 +52,12 @@ def test_strays_among_them_go_and_the_datasets_own_stay(
     admin: Any, connection: S3Connection, target: S3Target, source: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "record.parquet"
-    sync(connection, target, source=source, record_path=kept)
+    sync(connection.at(target), SyncRequest(source=source, record_path=kept))
     assert there(admin, target) == FILES | dict.fromkeys(OWN, b"")
     assert sorted(lines_of_aws_s3_ls(admin, target)) == OWN
-    expected, recorded = expected_objects.walk(source), record.read(kept, connection, target)
-    assert verify(connection, target, expected, recorded).objects.num_rows == 3
-    again = sync(connection, target, source=source, record_path=kept)
+    expected, recorded = expected_objects.walk(source), record.read(kept, connection.at(target))
+    assert verify(connection.at(target), expected, recorded).objects.num_rows == 3
+    again = sync(connection.at(target), SyncRequest(source=source, record_path=kept))
     assert (again.listed, again.uploaded, again.skipped, again.deleted) == (3, 0, 3, 0)
 
 
@@ -64,25 +65,25 @@ def test_strays_among_them_go_and_the_datasets_own_stay(
 def test_the_proof_finds_a_stray_one(
     admin: Any, connection: S3Connection, target: S3Target, source: Path, stray: str
 ) -> None:
-    sync(connection, target, source=source)
+    sync(connection.at(target), SyncRequest(source=source))
     admin.put_object(Bucket=BUCKET, Key=target.key(stray), Body=b"")
     with pytest.raises(VerifyFailed, match="0 missing, 1 unexpected, 0 differing"):
-        verify(connection, target, expected_objects.walk(source), record.empty())
-    sync(connection, target, source=source, max_delete_fraction=0.0)
-    verify(connection, target, expected_objects.walk(source), record.empty())
+        verify(connection.at(target), expected_objects.walk(source), record.empty())
+    sync(connection.at(target), SyncRequest(source=source, max_delete_fraction=0.0))
+    verify(connection.at(target), expected_objects.walk(source), record.empty())
 
 
 def test_data_of_such_a_name_is_data(admin: Any, connection: S3Connection, target: S3Target, source: Path) -> None:
     admin.put_object(Bucket=BUCKET, Key=target.key("nobody_$folder$"), Body=b"x")
     admin.put_object(Bucket=BUCKET, Key=target.key("empty.jpg"), Body=b"")
     with pytest.raises(DeletionRefused, match="2 of the 2 keys"):
-        sync(connection, target, source=source)
+        sync(connection.at(target), SyncRequest(source=source))
 
 
 def test_without_deletions_they_stay(
     admin: Any, connection: S3Connection, target: S3Target, source: Path, marked: list[str]
 ) -> None:
-    sync(connection, target, source=source, delete=False)
+    sync(connection.at(target), SyncRequest(source=source, delete=False))
     assert there(admin, target) == FILES | dict.fromkeys(marked, b"")
 
 

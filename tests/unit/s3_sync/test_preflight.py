@@ -24,6 +24,7 @@ from s3_sync.bucket.connection import S3Connection, connect
 from s3_sync.bucket.target import S3Target
 from s3_sync.errors import DestinationNotReady, InvalidOption
 from s3_sync.preflight import LAST_REQUEST_S, READ_TIMEOUT_S, check_destination
+from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import sync
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
@@ -43,7 +44,7 @@ def test_a_bucket_that_anybody_may_read_or_list_is_refused(
     )
     try:
         with pytest.raises(DestinationNotReady, match=rf"is public: it can {ACTIONS[action]} without credentials"):
-            check_destination(connection, target)
+            check_destination(connection.at(target))
     finally:
         admin.delete_bucket_policy(Bucket=target.bucket)
     left = admin.list_objects_v2(Bucket=target.bucket, Prefix=target.prefix.removesuffix("/"))
@@ -61,7 +62,7 @@ def test_a_policy_that_opens_the_prefix_alone_is_refused(
     )
     try:
         with pytest.raises(DestinationNotReady, match="has a public policy: remove the public statement"):
-            check_destination(connection, target)
+            check_destination(connection.at(target))
     finally:
         admin.delete_bucket_policy(Bucket=target.bucket)
 
@@ -112,14 +113,14 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
 def test_a_clock_two_hours_off_is_refused(answers: Answers, target: S3Target, behind: int, said: str) -> None:
     answers.behind = timedelta(hours=behind)
     with pytest.raises(DestinationNotReady, match=f"the clock of this machine is {said}: synchronise it"):
-        check_destination(connect(target.bucket), target)
+        check_destination(connect(target.bucket).at(target))
     assert answers.requests == 1
 
 
 def test_an_endpoint_that_takes_long_to_answer_is_given_up(answers: Answers, target: S3Target) -> None:
     answers.delay_s = READ_TIMEOUT_S - 0.5
     with pytest.raises(DestinationNotReady, match=r"answers too slowly: check the endpoint http://127\.0\.0\.1:"):
-        check_destination(connect(target.bucket), target)
+        check_destination(connect(target.bucket).at(target))
     # Requests begin within LAST_REQUEST_S, and tidying up is one more.
     assert answers.requests <= LAST_REQUEST_S / answers.delay_s + 2
 
@@ -128,7 +129,7 @@ def test_an_endpoint_that_never_answers_is_given_up(target: S3Target, monkeypatc
     with socket.create_server(("127.0.0.1", 0)) as silent:
         lead_to(f"http://127.0.0.1:{silent.getsockname()[1]}", Credentials("anybody", "anything"), monkeypatch)
         with pytest.raises(DestinationNotReady, match=r"cannot be reached .*: check the endpoint"):
-            check_destination(connect(target.bucket), target)
+            check_destination(connect(target.bucket).at(target))
 
 
 def test_wrong_credentials_and_a_missing_bucket_are_told_apart(
@@ -136,7 +137,7 @@ def test_wrong_credentials_and_a_missing_bucket_are_told_apart(
 ) -> None:
     absent = S3Target.parse("s3://absent.example.com/set/")
     with pytest.raises(DestinationNotReady, match=r"absent\.example\.com .*correct the destination|may not"):
-        check_destination(connect(absent.bucket), absent)
+        check_destination(connect(absent.bucket).at(absent))
     there = {bucket["Name"] for bucket in admin.list_buckets()["Buckets"]}
     assert absent.bucket not in there
     target = S3Target.parse(f"s3://{next(iter(there))}/set/")
@@ -146,7 +147,7 @@ def test_wrong_credentials_and_a_missing_bucket_are_told_apart(
     ):
         lead_to(server.endpoint, wrong, monkeypatch)
         with pytest.raises(DestinationNotReady, match=said):
-            check_destination(connect(target.bucket), target)
+            check_destination(connect(target.bucket).at(target))
 
 
 def lead_to(endpoint: str, credentials: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +167,7 @@ def test_a_stranger_who_gets_no_answer_is_not_taken_for_one_who_was_refused(
         spoiling.begin(choose)  # all listings but the first, which is ours
         monkeypatch.setenv("AIRFLOW_CONN_SPOILT", airflow_connection(server, spoiling.endpoint))
         with pytest.raises(DestinationNotReady, match=r"cannot be reached \(.*InternalError"):
-            check_destination(connect(target.bucket, aws_conn_id="spoilt"), target)
+            check_destination(connect(target.bucket, aws_conn_id="spoilt").at(target))
         assert spoiling.seen["DeleteObject probe"] == 1
 
 
@@ -185,7 +186,7 @@ def test_a_block_of_public_access_with_a_gap_is_refused(
         saying.instead = lambda request: said_of_block if request.operation == "GetPublicAccessBlock" else None
         monkeypatch.setenv("AIRFLOW_CONN_SAYING", airflow_connection(server, saying.endpoint))
         with nullcontext() if gap is None else pytest.raises(DestinationNotReady, match="switch on all four"):
-            check_destination(connect(target.bucket, aws_conn_id="saying"), target)
+            check_destination(connect(target.bucket, aws_conn_id="saying").at(target))
 
 
 @pytest.mark.parametrize("verb", ["PutObject", "GetObject", "ListObjectsV2", "CopyObject", "DeleteObjects"])
@@ -211,7 +212,7 @@ def test_two_places_behind_one_endpoint_are_noticed(
         done = verb.removesuffix("Objects").removesuffix("Object").removesuffix("ObjectsV2")
         shown = {"Get": "PUT"}.get(done, done.upper())
         with pytest.raises(DestinationNotReady, match=f"after a {shown} by one of the two clients"):
-            check_destination(connect(target.bucket, aws_conn_id="leading"), target)
+            check_destination(connect(target.bucket, aws_conn_id="leading").at(target))
 
 
 def test_a_server_that_does_not_tell_the_time_is_refused(
@@ -224,18 +225,18 @@ def test_a_server_that_does_not_tell_the_time_is_refused(
         saying.rewrite = timeless
         monkeypatch.setenv("AIRFLOW_CONN_SAYING", airflow_connection(server, saying.endpoint))
         with pytest.raises(DestinationNotReady, match=r"does not tell what time it is there \(header Date\)"):
-            check_destination(connect(target.bucket, aws_conn_id="saying"), target)
+            check_destination(connect(target.bucket, aws_conn_id="saying").at(target))
 
 
 @pytest.mark.usefixtures("connection")
 def test_objects_are_encrypted_as_asked(admin: Any, target: S3Target, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"face")
     encrypted = connect(target.bucket, encryption="AES256")
-    check_destination(encrypted, target)
-    sync(encrypted, target, source=tmp_path)
+    check_destination(encrypted.at(target))
+    sync(encrypted.at(target), SyncRequest(source=tmp_path))
     head = admin.head_object(Bucket=target.bucket, Key=target.key("a.jpg"))
     assert head["ServerSideEncryption"] == "AES256"
-    assert sync(encrypted, target, source=tmp_path).skipped == 1
+    assert sync(encrypted.at(target), SyncRequest(source=tmp_path)).skipped == 1
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_refusals_say_what_to_do(admin: Any, source: S3Source, target: S3Target,
         S3Source(target.uri, "wrong").holds("")
     with pytest.raises(SourceNotReady, match=r"cannot be listed .*s3:ListBucket"):
         list(S3Source("s3://no-such-bucket/faces/").listing(""))
-    for inside in (target, target.below("x"), target.sibling(".releases").below("y")):
+    for inside in (target, target.below("x"), target.releases.below("y")):
         with pytest.raises(SourceNotReady, match="lie in one another"):
             S3Source(inside.uri).check(connection, target)
     admin.put_object(Bucket=BUCKET, Key=target.key("1.jpg"), Body=b"one")

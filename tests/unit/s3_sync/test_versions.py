@@ -12,6 +12,7 @@ from s3_sync.bucket.target import S3Target
 from s3_sync.proof.verify import verify
 from s3_sync.sync import expected as expected_objects
 from s3_sync.sync import record
+from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import sync
 from tests.s3_client import client
 from tests.unit.s3_sync.conftest import FILES, put, there
@@ -35,18 +36,22 @@ def test_old_versions_come_back_without_an_upload(
 ) -> None:
     kept, history = tmp_path / "record.parquet", tmp_path / "history.parquet"
     old = write(tmp_path / "old", FILES)
-    sync(connection, target, source=old, record_path=kept)
-    proof = verify(connection, target, expected_objects.load(None, old, target), record.read(kept, connection, target))
+    sync(connection.at(target), SyncRequest(source=old, record_path=kept))
+    proof = verify(
+        connection.at(target), expected_objects.load(None, old, target), record.read(kept, connection.at(target))
+    )
     pq.write_table(proof.objects, history)
     new = write(tmp_path / "new", {"anna/1.jpg": b"ONE", "cleo/1.jpg": b"four"})
-    sync(connection, target, source=new, record_path=kept, max_delete_fraction=1)
+    sync(connection.at(target), SyncRequest(source=new, record_path=kept, max_delete_fraction=1))
     assert there(admin, target) == {"anna/1.jpg": b"ONE", "cleo/1.jpg": b"four"}
 
-    back = sync(connection, target, source=old, record_path=kept, history=history, max_delete_fraction=1)
+    back = sync(
+        connection.at(target), SyncRequest(source=old, record_path=kept, history=history, max_delete_fraction=1)
+    )
     assert (back.restored, back.uploaded, back.bytes, back.deleted) == (3, 0, 0, 1)
     assert there(admin, target) == FILES
     expected = expected_objects.load(None, old, target)
-    assert verify(connection, target, expected, record.read(kept, connection, target)).by_record == 3
+    assert verify(connection.at(target), expected, record.read(kept, connection.at(target))).by_record == 3
 
 
 @pytest.mark.usefixtures("versioned")
@@ -56,12 +61,12 @@ def test_a_version_of_other_bytes_is_not_taken(
     """The history says what the ETag of the right bytes is; another version of the key has another."""
     kept, history = tmp_path / "record.parquet", tmp_path / "history.parquet"
     old = write(tmp_path / "old", {"anna/1.jpg": b"one"})
-    sync(connection, target, source=old, record_path=kept)
-    pq.write_table(record.read(kept, connection, target), history)
+    sync(connection.at(target), SyncRequest(source=old, record_path=kept))
+    pq.write_table(record.read(kept, connection.at(target)), history)
     for version in admin.list_object_versions(Bucket=target.bucket, Prefix=target.prefix)["Versions"]:
         admin.delete_object(Bucket=target.bucket, Key=version["Key"], VersionId=version["VersionId"])
     admin.put_object(Bucket=target.bucket, Key=target.key("anna/1.jpg"), Body=b"TWO")
     admin.put_object(Bucket=target.bucket, Key=target.key("anna/1.jpg"), Body=b"TO")
-    back = sync(connection, target, source=old, record_path=kept, history=history)
+    back = sync(connection.at(target), SyncRequest(source=old, record_path=kept, history=history))
     assert (back.restored, back.uploaded) == (0, 1)
     assert there(admin, target) == {"anna/1.jpg": b"one"}

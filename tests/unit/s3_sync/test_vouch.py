@@ -13,6 +13,7 @@ from s3_sync.errors import UploadFailed
 from s3_sync.proof import vouch
 from s3_sync.proof.publish import put_bytes
 from s3_sync.sync import transfer
+from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import sync
 
 FACE = b"a face"
@@ -54,10 +55,10 @@ def test_uploads_to_such_a_server_are_vouched_for(
     for key, content in files.items():
         (tmp_path / key).parent.mkdir(exist_ok=True)
         (tmp_path / key).write_bytes(content)
-    assert sync(connection, target, source=tmp_path).uploaded == 2
-    put_bytes(connection, target.sibling(".releases"), b"{}", "latest.json")
+    assert sync(connection.at(target), SyncRequest(source=tmp_path)).uploaded == 2
+    put_bytes(connection.at(target.releases), b"{}", "latest.json")
 
     real = transfer.vouch
     monkeypatch.setattr(transfer, "vouch", lambda on, key, etag, *_: real(on, key, etag, bytes(32)))
     with pytest.raises(UploadFailed, match="what lies there is not what was sent"):
-        sync(connection, target.below("other"), source=tmp_path)
+        sync(connection.at(target.below("other")), SyncRequest(source=tmp_path))

@@ -1,0 +1,26 @@
+"""retire: releases beyond those to keep go, in the bucket and here, and what earlier runs left."""
+
+from include.faceset.output import set_aside
+from include.faceset.ports import Bucket
+from include.faceset.release import release
+from include.faceset.run import owner
+from include.faceset.run.attempt import attempt
+from include.faceset.run.run import Run
+
+
+def retire(run: Run, bucket: Bucket | None) -> list[str]:
+    """Remove the oldest releases and what killed writers left; the ids of the releases.
+
+    The run's own work stays, so that its tasks can be cleared.
+    """
+    outdated = release.outdated(run)
+    if bucket is not None and outdated:
+        # Before they are removed here, which is what tells that they are outdated.
+        with bucket.hold(owner.token(run)) as check:
+            for release_id in outdated:
+                bucket.delete_release(release_id, check)
+    with attempt(run, "clean-up") as mine:
+        pruned = release.prune(mine)
+        set_aside.forget_unused(mine)  # also when nothing was pruned: a try that was killed may have pruned before
+        release.clear_leftovers(mine)
+    return pruned
