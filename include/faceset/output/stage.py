@@ -6,9 +6,9 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 from include.faceset.declared.params import LinkMode
+from include.faceset.exports.opening import OnDisk
 from include.faceset.ground import files
 from include.faceset.images import large
 from include.faceset.images.large import Large
@@ -20,16 +20,7 @@ _NOT_LINKABLE = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Source(NamedTuple):
-    """A file of an export that was read: its folder's descriptor, its name, its own descriptor, its status then."""
-
-    folder: int
-    name: str
-    descriptor: int
-    status: os.stat_result
-
-
-def stage(source: Source | None, content: bytes | Large, target: str, link_mode: LinkMode) -> os.stat_result | None:
+def stage(source: OnDisk | None, content: bytes | Large, target: str, link_mode: LinkMode) -> os.stat_result | None:
     """Make `target` hold exactly `content`; None if the source has changed since it was read.
 
     What has no `source` on a disk is written, whatever the mode.

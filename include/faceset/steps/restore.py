@@ -13,18 +13,21 @@ from itertools import groupby
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.faceset.exports.opening import read_object
+from include.faceset.exports.rows import Row, rows_of
 from include.faceset.ground import files, tables, times
 from include.faceset.images import large
 from include.faceset.images.large import Large, Place
 from include.faceset.output import set_aside
+from include.faceset.output.copied import Copied, CopyError
+from include.faceset.output.folder import place, present_in
 from include.faceset.output.stage import stage
 from include.faceset.ports import ARCHIVED
 from include.faceset.release import release
 from include.faceset.run import turns
 from include.faceset.run.attempt import Attempt, attempt
 from include.faceset.run.run import Run
-from include.faceset.steps.copy import Copied, CopyError, Row, place, present_in, read_object, rows_of
-from include.faceset.steps.select import read_selected
+from include.faceset.run.selected import read_selected
 
 
 def restore_shard(run: Run, shard: int) -> Copied:

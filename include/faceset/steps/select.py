@@ -4,12 +4,8 @@ Images are only counted here, not opened: the cheap half of the filter. ``copy_s
 what is left once the bytes are known.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -17,37 +13,18 @@ import pyarrow.compute as pc
 
 from include.faceset import people
 from include.faceset.erasure import rewrite
-from include.faceset.errors import Final
 from include.faceset.exports import parts
-from include.faceset.ground import files, sharded, tables
+from include.faceset.ground import sharded, tables
 from include.faceset.images import large, unchanged
 from include.faceset.ledger import LEDGER, Outcome, kept, rejected
 from include.faceset.release import release
 from include.faceset.run.attempt import Attempt, attempt
 from include.faceset.run.run import Run
+from include.faceset.run.selected import Filtered, FilterError, keep_counts
 from include.faceset.steps import preflight
 
-COUNTS_FILE = "filtered.json"
 SHARDS_IN_MEMORY = 2
 """Arrow sorts and writes one while it reads the other."""
-
-
-class FilterError(Final):
-    """No identity has enough images, or nothing was filtered at all."""
-
-
-@dataclass(frozen=True)
-class Filtered:
-    """Counts of the filter; `shards` are those with something to copy, `size` is what may be kept of them in bytes,
-    `large` how much of that is in files above `max_file_size`."""
-
-    shards: list[int]
-    identities: int
-    images: int
-    identities_out: int
-    images_out: int
-    size: int
-    large: int = 0
 
 
 class ShardCounts(NamedTuple):
@@ -105,7 +82,7 @@ def _filter(mine: Attempt) -> Filtered:
         raise FilterError(msg)
     unchanged.write_disputes(mine, [sha256 for sha256, same in as_before.items() if same])
     preflight.check_room(run, total.images, total.size, total.large)
-    return _keep_counts(mine, Filtered(shards, **total._asdict()))
+    return keep_counts(mine, Filtered(shards, **total._asdict()))
 
 
 def _filter_shard(mine: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[bytes, bool]]]:
@@ -124,30 +101,6 @@ def _filter_shard(mine: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[by
         large=of_large,
     )
     return counts, list(unchanged.disputes(enough, release.known_files(run, shard)))
-
-
-def read_counts(run: Run) -> Filtered:
-    """What the filter counted in this run. Raises FilterError if it has not run, or its work is gone."""
-    with _explained(run):
-        return Filtered(**json.loads((run.work / COUNTS_FILE).read_text(encoding="utf-8")))
-
-
-def read_selected(run: Run, shard: int) -> pa.Table:
-    """What the filter selected of a shard. Raises FilterError if it has not run, or its work is gone."""
-    with _explained(run):
-        return tables.read(run.selected(shard))
-
-
-@contextmanager
-def _explained(run: Run) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        msg = (
-            f"what filter_manifest writes is not in {run.work}: it has not run in this run (was it marked as success?),"
-            " or a later run has cleared it. Clear this run from `scan` on, or trigger again"
-        )
-        raise FilterError(msg) from error
 
 
 def _select_release(mine: Attempt) -> Filtered:
@@ -172,12 +125,7 @@ def _select_release(mine: Attempt) -> Filtered:
     selected = Filtered(
         shards, counts["identities"], counts["images"], identities_out=0, images_out=0, size=counts["size"]
     )
-    return _keep_counts(mine, selected)
-
-
-def _keep_counts(mine: Attempt, counts: Filtered) -> Filtered:
-    files.write_text(mine.run.work / COUNTS_FILE, json.dumps(asdict(counts)), within=mine.folder)
-    return counts
+    return keep_counts(mine, selected)
 
 
 def split(manifest: pa.Table, min_images: int) -> tuple[pa.Table, pa.Table]:

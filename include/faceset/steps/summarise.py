@@ -27,7 +27,8 @@ from include.faceset.report import changes
 from include.faceset.run import owner
 from include.faceset.run.attempt import attempt
 from include.faceset.run.run import Run
-from include.faceset.steps import render, select
+from include.faceset.run.selected import read_counts
+from include.faceset.steps import render
 from include.faceset.training import schedule
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,7 @@ def check_published(release_id: str, bucket: Bucket) -> None:
             f"the latest.json of {bucket.releases_uri} names {found or 'nothing'}, so release {release_id} is not"
             " proven there: verify has not run since (was it marked as success?). Clear sync, with the tasks that"
             " follow it"
+        )
 
 
 def _warn(facts: Mapping[str, Any]) -> None:
@@ -286,7 +288,7 @@ def dry_run(
     Returns:
         Path of the ``SUMMARY.md``.
     """
-    counts = select.read_counts(run)
+    counts = read_counts(run)
     shards = range(run.params.shards)
     states = [changes.foreseen(run, one, release.known_files(run, one)) for one in shards]
     images = pa.concat_tables([state.images for state in states])

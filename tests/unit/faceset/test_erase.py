@@ -25,7 +25,7 @@ from include.faceset.ledger import balance, count_rows
 from include.faceset.release import release
 from include.faceset.run.attempt import attempt
 from include.faceset.run.run import Run
-from include.faceset.steps import render, select
+from include.faceset.steps import forget, render, select
 from include.faceset.steps.preflight import nothing_to_do, preflight
 from include.faceset.steps.retire import retire
 from include.faceset.steps.scan import scan
@@ -231,6 +231,7 @@ def test_a_dry_run_foretells_and_changes_nothing(tmp_path: Path, history: Histor
     preflight(run)
     for export in run.dataset.exports:
         scan(run, export.name)
+    forget.forget(run)
     select.filter_manifest(run)
     summary = dry_run(run, None, [])
     assert everything() == before

@@ -11,7 +11,7 @@ from include.faceset.erasure import receipt, rewrite
 from include.faceset.run import owner, turns
 from include.faceset.run.attempt import SupersededError
 from include.faceset.run.run import Run
-from include.faceset.steps import copy, restore, scan, seal, select, summarise
+from include.faceset.steps import copy, forget, restore, scan, seal, select, summarise
 from include.faceset.steps.retire import retire
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_parts import BASE, DAILY
@@ -140,6 +140,7 @@ def test_a_release_that_lost_people_is_another(tmp_path: Path, dataset: Dataset)
     listed = put(tmp_path / "people", b"id1\n")
     erasing = begin(dataset, "2", suppressed=str(listed))
     scan.scan(erasing, "training_data")
+    forget.forget(erasing)
     select.filter_manifest(erasing)
     with pytest.raises(turns.OutdatedError, match=r"a later run \(2\) has begun to change"):
         turns.check_sealed(first, sealed.release_id)

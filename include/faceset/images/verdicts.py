@@ -1,0 +1,103 @@
+"""What becomes of the images of one identity: one row a file, as it comes to be known."""
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from include.faceset import names
+from include.faceset.exports.opening import Read, is_unchanged
+from include.faceset.exports.rows import Row
+from include.faceset.images import judge, large
+from include.faceset.images.large import Large
+from include.faceset.ledger import Outcome
+from include.faceset.run.run import Run
+
+OF_THE_BYTES = {
+    Outcome.CORRUPT,
+    Outcome.DAMAGED,
+    Outcome.EMPTY_FILE,
+    Outcome.NOT_8_BIT,
+    Outcome.NOT_AN_IMAGE,
+    Outcome.OTHER_FORMAT,
+    Outcome.TRANSPARENT,
+    Outcome.WRONG_SIZE,
+}
+"""Outcomes that follow from a file's bytes alone."""
+
+
+class Judged(NamedTuple):
+    """A file's row with what its bytes tell; `rejected` says why it is not kept, `content` is to be put in place."""
+
+    row: Row
+    rejected: Outcome | None
+    content: bytes | Large | None
+
+
+@dataclass
+class Verdicts:
+    """The ledger rows of an identity as they come to be known."""
+
+    rows: list[Row] = field(default_factory=list)
+    hashes: set[bytes] = field(default_factory=set)
+    names: dict[str, int] = field(default_factory=dict)
+    """File name in the merged dataset -> index of its row."""
+    opened: list[int] = field(default_factory=list)
+    """Sizes in bytes of the files that were read."""
+
+    def reject(self, row: Row, outcome: Outcome) -> None:
+        self.rows.append(row._replace(outcome=outcome.value, key=None, staged_mtime_ns=None))
+
+    def keep(self, row: Row, name: str, staged_mtime_ns: int | None) -> None:
+        if row.sha256 is not None:
+            self.hashes.add(row.sha256)
+        self.names[name] = len(self.rows)
+        key = f"{row.identity}/{name}"
+        self.rows.append(row._replace(outcome=Outcome.KEPT.value, key=key, staged_mtime_ns=staged_mtime_ns))
+
+    def give_up(self) -> list[str]:
+        """Keep none after all, since they are too few; the names that they had."""
+        names = list(self.names)
+        for index in self.names.values():
+            row = self.rows[index]
+            self.rows[index] = row._replace(outcome=Outcome.TOO_FEW_IMAGES.value, key=None, staged_mtime_ns=None)
+        self.names.clear()
+        return names
+
+    def free_name(self, row: Row) -> str:
+        """The file's name, or with its export in front where an earlier file of the identity has that name."""
+        name = row.merged_name
+        while name in self.names:
+            name = f"{row.export}__{name}"
+        return name
+
+    def outcome(self, judged: Judged) -> Outcome | None:
+        """Why an image that was judged is not kept, among the others of its identity; None if it is."""
+        if judged.rejected is not None:
+            return judged.rejected
+        if judged.row.sha256 in self.hashes:
+            return Outcome.DUPLICATE_CONTENT
+        if len(self.free_name(judged.row).encode()) > names.MAX_NAME_BYTES:
+            return Outcome.UNSAFE_NAME
+        return None
+
+
+def judge_file(run: Run, row: Row, read: Read) -> Judged:
+    """Hash and judge what was read. A large file is hashed only if its header is good, and is to be the same after it.
+
+    Raises:
+        OSError: as of `opening.reading`.
+    """
+    size, closely = run.dataset.image_size, run.params.decode
+    if isinstance(read.content, bytes):
+        seen = judge.inspect(read.content, size, closely)
+        digest = hashlib.sha256(read.content).digest()
+        return Judged(row._replace(sha256=digest, format=seen.format, colour=seen.colour), seen.rejected, read.content)
+    seen = judge.inspect_large(read.content, size, closely)
+    if seen.rejected is not None:
+        return Judged(row._replace(format=seen.format, colour=seen.colour), seen.rejected, None)
+    digest = large.sha256(read.content)
+    if read.source is not None and not is_unchanged(os.fstat(read.source.descriptor), row):
+        return Judged(row, Outcome.CHANGED_DURING_RUN, None)
+    row = row._replace(sha256=digest, format=seen.format, colour=seen.colour)
+    return Judged(row, None, Large(read.content, digest))
