@@ -5,7 +5,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-VENV := .venv
+VENV ?= .venv
+# The Python to take; without it the newest from 3.11 to 3.14 that is there.
+PYTHON ?=
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 PY := $(BIN)/python
@@ -47,8 +49,21 @@ sample: $(STAMP) ## Draw a sample of faces into .local/sample (SCALE=1: as large
 	@exec $(PY) -m local.sample
 
 ##@ Check
+# Side by side, as many as there are cores.
+PYTEST := $(BIN)/pytest -n auto --dist worksteal
+QUICK := -m 'quick or not long'
+LONG := -m 'long and not quick'
+
 .PHONY: test
-test: lint types unit steps dags system s3-servers celery ## Everything down to celery
+ifdef T
+test: $(STAMP) ## Everything quick, 8 minutes; T=tests/unit/… one file or test alone
+	@$(BIN)/pytest $(T)
+else
+test: lint types unit dags steps system
+endif
+
+.PHONY: test-all
+test-all: unit-long steps-long system-long s3-servers celery ## What `make test` leaves out: the long matrices, all kills, all servers, Celery; 40 minutes
 
 .PHONY: lint
 lint: $(STAMP) ## ruff, and docker-compose.yaml against its schema
@@ -61,20 +76,32 @@ types: $(STAMP) ## mypy, strict
 	@$(BIN)/mypy
 
 .PHONY: unit
-unit: $(STAMP) ## Unit tests
-	@$(BIN)/pytest tests/unit
+unit: $(STAMP) ## Unit tests, a minute
+	@$(PYTEST) $(QUICK) tests/unit
+
+.PHONY: unit-long
+unit-long: $(STAMP)
+	@$(PYTEST) $(LONG) tests/unit
 
 .PHONY: steps
-steps: $(STAMP) ## Tasks and runs that are killed at every step and at 20 random moments, against a real S3 server
-	@$(BIN)/pytest tests/kills
+steps: $(STAMP) ## One kill of each kind, against a real S3 server
+	@$(PYTEST) $(QUICK) tests/kills
+
+.PHONY: steps-long
+steps-long: $(STAMP) ## Tasks and runs that are killed at every step and at 20 random moments
+	@$(PYTEST) $(LONG) tests/kills
 
 .PHONY: dags
 dags: $(STAMP) ## Tests of the DAGs as Airflow loads them
-	@$(BIN)/pytest tests/dags
+	@$(PYTEST) tests/dags
 
 .PHONY: system
-system: $(STAMP) ## The real DAG, a real scheduler, a real S3 server
-	@$(BIN)/pytest tests/system
+system: $(STAMP) ## The real DAG, a real scheduler, a real S3 server: one run of each kind
+	@$(PYTEST) --dist loadfile $(QUICK) tests/system
+
+.PHONY: system-long
+system-long: $(STAMP) ## All that is tried with a real scheduler
+	@$(PYTEST) --dist loadfile $(LONG) tests/system
 
 .PHONY: s3-servers
 s3-servers: $(STAMP) ## What is promised of every S3 server, put to SeaweedFS, LocalStack, moto and Ceph RGW (`make servers` first)
@@ -123,11 +150,11 @@ format: $(STAMP) ## Let ruff fix and format the code
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve requirements*.txt into requirements.lock (newest versions that fit)
-	@$(BIN)/uv pip compile --no-config --python-version 3.11 --generate-hashes --upgrade --quiet \
+	@$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
 	    --custom-compile-command 'make lock' --output-file requirements.lock \
 	    requirements.txt requirements-cluster.txt requirements-dev.txt
 	@for server in moto localstack; do \
-	    $(BIN)/uv pip compile --no-config --python-version 3.11 --generate-hashes --upgrade --quiet \
+	    $(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
 	        --custom-compile-command 'make lock' --output-file tests/servers/$$server.lock tests/servers/$$server.txt; \
 	done
 
@@ -144,10 +171,12 @@ venv: $(STAMP) ## The virtual environment, exactly as in requirements.lock
 
 # The old environment may be the active one, and is about to go: it must not make the new one.
 $(STAMP): requirements.lock
-	@PATH=$${PATH//"$(BIN):"/}; \
-	python=$$(command -v python3.11 || command -v python3 || true); \
-	if ! "$${python:-false}" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
-	    echo 'make: this project needs Python 3.11 (Debian 12: apt-get install python3 python3-venv)' >&2; exit 2; \
+	@PATH=$${PATH//"$(BIN):"/}; python=; \
+	for one in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3; do \
+	    if "$$one" -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2> /dev/null; then python=$$one; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo 'make: this project needs Python 3.11 to 3.14 (Debian: apt-get install python3 python3-venv)' >&2; exit 2; \
 	fi; \
 	echo "Installing requirements.lock into $(VENV) (a minute or two, once) …"; \
 	rm -rf $(VENV); \

@@ -26,6 +26,8 @@ from include.faceset.steps.scan import ScanError
 from tests.unit.disks import fill_blocks, fill_inodes, free
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -93,6 +95,7 @@ run_to_seal(make_run(make_dataset(Path(sys.argv[1]))))
 """
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("path", "message"),
     [

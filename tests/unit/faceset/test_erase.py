@@ -288,7 +288,7 @@ def test_what_a_run_without_upload_erased_is_still_to_be_deleted_from_the_bucket
         assert [one["erased"]["output"]["images"] for one in receipts(run)] == [3]
         assert (receipt.images_erased(run), receipt.images_to_delete(run)) == (0, 3)
     last = make_run(dataset, "4", suppressed=listed)
-    receipt.note_bucket(last, keys=3)
+    receipt.note_bucket(last, {"keys": 3})
     publish(last)
     assert [list(one["erased"]) for one in receipts(run)][1:] == [["bucket s3://faces/set/"]]
     assert receipt.images_to_delete(last) == 0
@@ -375,6 +375,7 @@ def test_parts_that_were_scanned_before_lose_them_too(tmp_path: Path) -> None:
     assert nothing_to_do(make_run(dataset, "late", ("2026-04-03",), suppressed=listed)) is not None
 
 
+@pytest.mark.long
 def test_killed_at_any_rename_it_finishes_when_it_is_run_again(tmp_path: Path, history: History) -> None:
     """A process is killed before its first, second, … rename; each time another run comes after it."""
     run = history.run("4")
@@ -429,6 +430,7 @@ def killed_at(renames: int, what: Callable[[], object]) -> bool:
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.long
 @settings(max_examples=12, deadline=None)
 @given(trees, trees, st.sets(st.sampled_from(["ann", "ben", "cyd", "Ben", "d e", "nobody"])), st.integers(1, 5))
 def test_the_totals_balance_and_the_rest_is_as_if_they_had_never_been(

@@ -56,6 +56,7 @@ def test_a_whole_image_is_good_and_a_cut_one_is_not(kind: int) -> None:
     assert judge.inspect(WHOLE[kind][:-400], SIZE, "full").rejected is Outcome.CORRUPT
 
 
+@pytest.mark.long
 @settings(max_examples=1500, deadline=None)
 @given(st.sampled_from(WHOLE), st.data())
 def test_a_damaged_image_is_judged_as_the_trainer_would(whole: bytes, data: st.DataObject) -> None:

@@ -15,6 +15,7 @@ from include.faceset.ground import sorted_merge
 keys = st.lists(st.lists(st.text(max_size=4), max_size=20), min_size=1, max_size=5)
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(keys, st.integers(1, 40))
 def test_files_are_read_in_one_order(shards: list[list[str]], at_once: int) -> None:

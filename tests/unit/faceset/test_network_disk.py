@@ -27,6 +27,8 @@ from include.faceset.steps import copy, scan, seal, select
 from tests.needs import require
 from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
 
+pytestmark = pytest.mark.long
+
 MACHINES = ("one", "two")
 
 

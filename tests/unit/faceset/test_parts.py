@@ -49,6 +49,7 @@ def config(result: Result) -> str:
     return render.render("faces", result.sealed.release_id, values)
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None)
 @given(part_files, st.permutations(PARTITIONS), st.lists(st.booleans(), min_size=4, max_size=4), st.integers(1, 5))
 def test_order_and_grouping_of_parts_do_not_matter(

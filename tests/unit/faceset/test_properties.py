@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +76,7 @@ def model(files: Files, min_images: int) -> dict[str, str]:
     return {f"{file[0]}/{path_of(file)}": outcome for file, outcome in outcomes.items()}
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(trees, st.integers(1, 3), st.integers(1, 5), st.permutations(EXPORTS), st.data())
 def test_the_merge_is_what_the_model_says(
@@ -224,6 +226,7 @@ def scanned(tree: Tree, flat: FlatExport) -> tuple[dict[str, str], Files]:
     return settled, images
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None)
 @given(bad_trees, st.integers(1, 3), st.sampled_from(["clone", "copy"]))
 def test_every_file_is_in_the_ledger_once_and_nothing_else_is_touched(

@@ -13,6 +13,7 @@ import signal
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -26,6 +27,8 @@ from tests.kills.points import Points
 from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_erase import traces
 from tests.unit.faceset.test_properties import BAD, GOOD, Files, fingerprint, model, path_of
+
+pytestmark = pytest.mark.long
 
 CASES = int(os.environ.get("CASES", "2000"))
 STEPS = 40

@@ -17,6 +17,8 @@ from include.faceset.ledger import Outcome
 from local import sample
 from tests.unit.faceset.pipeline import make_run, run_to_seal
 
+pytestmark = pytest.mark.long
+
 SCALE = 0.003
 
 

@@ -17,6 +17,8 @@ from botocore.exceptions import ClientError
 from local.seaweed import Credentials, S3Server, SeaweedError, running
 from tests.s3_client import client
 
+pytestmark = pytest.mark.long
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -151,6 +151,7 @@ def slowly(giver: Sessions) -> Callable[[Request], Answer | None]:
     return answer
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["container", "role", "profile", "login"])
 def test_a_sync_outlives_its_sessions(
     way: str,

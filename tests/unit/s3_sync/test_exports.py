@@ -37,7 +37,7 @@ from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import BUCKET, airflow_connection
 from tests.unit.s3_sync.test_archived import as_s3_has_it
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = [pytest.mark.usefixtures("connection"), pytest.mark.long]
 
 GREY_16, UNSEEN = (REJECTED[name][0]() for name in ("PNG of 16 bits", "PNG, nothing to be seen"))
 FACES = {
@@ -164,6 +164,7 @@ def on_disk(folder: Path) -> Result:
     return run_to_seal(make_run(make_dataset(folder)))
 
 
+@pytest.mark.quick
 def test_the_same_files_give_the_same_release_wherever_they_lie(
     tmp_path: Path, folder: Path, root: S3Target, target: S3Target, on_disk: Result
 ) -> None:
@@ -282,6 +283,7 @@ def test_a_large_object_is_streamed_where_s3_does_not_copy_it(
     prove(result, target)
 
 
+@pytest.mark.quick
 def test_without_an_output_the_prefix_is_the_merged_dataset(
     admin: Any, tmp_path: Path, root: S3Target, target: S3Target, on_disk: Result
 ) -> None:

@@ -40,6 +40,8 @@ from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
 from tests.unit.s3_sync.delivery import EXPORT, FOLDERS, Bucket, Delivery
 
+pytestmark = pytest.mark.long
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path

@@ -71,6 +71,7 @@ def test_throttling_server_errors_and_resets_are_retried(
         verify(connection.at(target), expected_objects.walk(source), record.empty())
 
 
+@pytest.mark.long
 def test_over_tls_a_private_authority_must_be_named(
     server: S3Server, target: S3Target, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

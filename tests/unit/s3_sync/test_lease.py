@@ -93,6 +93,7 @@ def test_of_many_at_once_one_holds_it(connection: S3Connection, target: S3Target
         assert sum(one.result() for one in tried) == 1
 
 
+@pytest.mark.long
 def test_a_lease_that_ran_out_is_anothers_and_its_old_holder_stops(
     connection: S3Connection, target: S3Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_lease_that_ran_out_is_anothers_and_its_old_holder_stops(
         lease._Lease(connection.at(target), lease.Claim("a", "one"), BOTH).take()
 
 
+@pytest.mark.long
 def test_a_lease_is_renewed_while_it_is_held_and_its_loss_is_noticed(
     connection: S3Connection, target: S3Target, monkeypatch: pytest.MonkeyPatch, admin: Any
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_clock_two_hours_off_is_refused(answers: Answers, target: S3Target, be
     assert answers.requests == 1
 
 
+@pytest.mark.long
 def test_an_endpoint_that_takes_long_to_answer_is_given_up(answers: Answers, target: S3Target) -> None:
     answers.delay_s = READ_TIMEOUT_S - 0.5
     with pytest.raises(DestinationNotReady, match=r"answers too slowly: check the endpoint http://127\.0\.0\.1:"):
@@ -125,6 +126,7 @@ def test_an_endpoint_that_takes_long_to_answer_is_given_up(answers: Answers, tar
     assert answers.requests <= LAST_REQUEST_S / answers.delay_s + 2
 
 
+@pytest.mark.long
 def test_an_endpoint_that_never_answers_is_given_up(target: S3Target, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         lead_to(f"http://127.0.0.1:{silent.getsockname()[1]}", Credentials("anybody", "anything"), monkeypatch)
@@ -156,6 +158,7 @@ def lead_to(endpoint: str, credentials: Credentials, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, value)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("connection")
 def test_a_stranger_who_gets_no_answer_is_not_taken_for_one_who_was_refused(
     server: S3Server, target: S3Target, monkeypatch: pytest.MonkeyPatch

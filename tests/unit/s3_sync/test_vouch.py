@@ -47,6 +47,7 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "PART", 5 << 20)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("unchecked")
 def test_uploads_to_such_a_server_are_vouched_for(
     admin: Any, connection: S3Connection, target: S3Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
