@@ -72,11 +72,11 @@ def seal(**arguments: Any) -> None:
 
 def summary(**arguments: Any) -> None:
     """The task `summary`."""
-    from include.faceset.release import release
+    from include.faceset.release import pointer, release
     from include.faceset.steps.summarise import summarise
 
     run = make_run(**arguments)
-    folder = release.last(run)
+    folder = pointer.last(run)
     if folder is None:
         raise FileNotFoundError(run.latest)
     summarise(run, release.read(folder), [], None)

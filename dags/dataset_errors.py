@@ -11,16 +11,16 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # as in face_datasets.py
 
-from include.faceset.declared import dataset
+from include.faceset.declared import loading
 
 FOLDER = ROOT / "include" / "datasets"
 
-mistakes = list(dataset.stray_lists(FOLDER))
-for path in dataset.find(FOLDER):
+mistakes = list(loading.stray_lists(FOLDER))
+for path in loading.find(FOLDER):
     try:
-        dataset.load(path)
-    except dataset.DatasetError as error:
+        loading.load(path)
+    except loading.DatasetError as error:
         mistakes.append(str(error))
 
 if mistakes:
-    raise dataset.DatasetError("\n".join(mistakes))
+    raise loading.DatasetError("\n".join(mistakes))

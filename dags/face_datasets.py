@@ -19,7 +19,8 @@ from face_tasks import tasks
 from face_tasks.current import DATASETS
 from face_tasks.retries import DISK, NETWORK
 from include.faceset.declared import params as run_params
-from include.faceset.declared.dataset import DEFAULT_QUEUE, Dataset, DatasetError, find, load
+from include.faceset.declared.dataset import DEFAULT_QUEUE, Dataset
+from include.faceset.declared.loading import DatasetError, find, load
 from s3_sync.approval import ApproveDeletionsOperator
 from s3_sync.operators import S3SyncOperator
 

@@ -22,7 +22,7 @@ import boto3
 import httpx
 from botocore.config import Config
 
-from include.faceset.declared import dataset
+from include.faceset.declared import loading
 from local import stack
 from local.run import DATASETS, DEFAULT_DATASET, UsageError, command
 from local.sample import make_sample
@@ -101,7 +101,7 @@ def _run(drawn: dict[str, str]) -> None:
 
 
 def _published(drawn: dict[str, str]) -> str:
-    bucket, prefix = dataset.load(DATASETS / f"{DEFAULT_DATASET}.yaml").destination.removeprefix("s3://").split("/", 1)
+    bucket, prefix = loading.load(DATASETS / f"{DEFAULT_DATASET}.yaml").destination.removeprefix("s3://").split("/", 1)
     s3 = boto3.client(
         "s3",
         endpoint_url=S3,

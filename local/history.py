@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 
 from include.faceset.declared import params
-from include.faceset.release import release
+from include.faceset.release import history, pointer, release
 from include.faceset.run.run import Run
 from local import stack
 from local.run import DEFAULT_DATASET, command, find_dataset
@@ -12,9 +12,9 @@ from local.run import DEFAULT_DATASET, command, find_dataset
 
 def lines(run: Run) -> list[str]:
     """A table of the releases that are kept beside a run's output."""
-    in_place = release.last(run)
+    in_place = pointer.last(run)
     rows = [("release", "sealed (UTC)", "identities", "images", "parts", "")]
-    for folder in release.folders(run):
+    for folder in history.folders(run):
         sealed = release.read(folder)
         parts = sum(len(known) for known in sealed.parts.values())
         when = sealed.sealed_at[:16].replace("T", " ")

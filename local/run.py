@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from include.faceset.declared import dataset, params
+from include.faceset.declared import loading, params
 from include.faceset.declared.dataset import Dataset
 from local import stack, storage
 from local.progress import Progress, errors
@@ -92,12 +92,12 @@ def needed(chosen: Dataset) -> list[str]:
 
 
 def find_dataset(name: str) -> Dataset:
-    files = {path.stem: path for path in dataset.find(DATASETS)}
+    files = {path.stem: path for path in loading.find(DATASETS)}
     if name not in files:
         raise UsageError(f"DATASET: there is no dataset {name!r} in {DATASETS}; there are: {', '.join(files)}")
     try:
-        return dataset.load(files[name])
-    except dataset.DatasetError as error:
+        return loading.load(files[name])
+    except loading.DatasetError as error:
         raise UsageError(str(error)) from error
 
 

@@ -4,7 +4,7 @@ import sys
 import time
 from urllib.parse import urlsplit
 
-from include.faceset.declared import dataset
+from include.faceset.declared import loading
 from local import stack, storage
 from local.run import DATASETS, command, export_buckets
 
@@ -14,11 +14,11 @@ CHECK_S = 1.0
 def buckets() -> list[str]:
     """Return the buckets that the dataset files name; a file with a mistake is left to Airflow to report."""
     found: set[str] = set()
-    for path in dataset.find(DATASETS):
+    for path in loading.find(DATASETS):
         try:
-            declared = dataset.load(path)
+            declared = loading.load(path)
             found |= {urlsplit(declared.destination).netloc, *export_buckets(declared)}
-        except dataset.DatasetError as error:
+        except loading.DatasetError as error:
             print(error, file=sys.stderr)
     return sorted(found)
 

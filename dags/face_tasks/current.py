@@ -11,7 +11,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleExcept
 
 from face_tasks.retries import final
 from include.faceset.declared import params as run_params
-from include.faceset.declared.dataset import Dataset, shared_destination
+from include.faceset.declared.dataset import Dataset
+from include.faceset.declared.loading import shared_destination
 from include.faceset.declared.partitions import Event, other_dates, partitions_of
 from include.faceset.run.run import Run
 

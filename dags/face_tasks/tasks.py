@@ -141,12 +141,13 @@ def render_config() -> list[str]:
 @task(**NETWORK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 def summary() -> dict[str, Any]:
     """Tell a person what happened to every file, what differs from before, and what to do next."""
+    from include.faceset.report.took import steps
     from include.faceset.steps import retire, summarise
 
     context: Any = get_current_context()
     ti, dag = context["ti"], context["dag"]
     breadcrumbs = list(ti.get_task_breadcrumbs(dag_id=dag.dag_id, run_id=context["run_id"]))
-    took = summarise.steps(breadcrumbs, [one.task_id for one in dag.topological_sort()])
+    took = steps(breadcrumbs, [one.task_id for one in dag.topological_sort()])
     with final():
         if context["params"]["dry_run"]:
             run = current.before_seal()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from include.faceset.declared import dataset, params
+from include.faceset.declared import loading, params
 from include.faceset.ground.sharded import shard_of
 from include.faceset.run.run import Run
 from local import compose, seaweed, stack
@@ -22,7 +22,7 @@ from tests.unit.faceset.pipeline import run_to_seal
 
 pytestmark = pytest.mark.system
 
-DATASET = dataset.load(stack.ROOT / "include" / "datasets" / "reidnet_v3.yaml")
+DATASET = loading.load(stack.ROOT / "include" / "datasets" / "reidnet_v3.yaml")
 SHARDS = 8
 """As many as two workers take at once (AIRFLOW__CELERY__WORKER_CONCURRENCY), so that each takes half."""
 

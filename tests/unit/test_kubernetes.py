@@ -9,7 +9,7 @@ import yaml
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
 from kubernetes.client import ApiClient, models
 
-from include.faceset.declared import dataset
+from include.faceset.declared import loading
 from include.faceset.run import workers
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +17,7 @@ VALUES: dict[str, Any] = yaml.safe_load((ROOT / "deploy/values.yaml").read_text(
 VOLUMES: list[dict[str, Any]] = list(yaml.safe_load_all((ROOT / "deploy/volumes.yaml").read_text()))
 WORKERS: dict[str, Any] = VALUES["workers"]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
-REFERENCE = dataset.load(ROOT / "include/datasets/reidnet_v3.yaml")
+REFERENCE = loading.load(ROOT / "include/datasets/reidnet_v3.yaml")
 
 
 def as_model(value: object, model: type) -> Any:

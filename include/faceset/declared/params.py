@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from include.faceset.declared.dataset import DESTINATION, END, AbsolutePath, Dataset, Images
+from include.faceset.declared.dataset import DESTINATION, AbsolutePath, Dataset, Images
+from include.faceset.declared.export import END
 from include.faceset.declared.partition_pattern import partition_pattern
 from include.faceset.errors import Final
 

@@ -7,7 +7,7 @@ Days that no calendar has are refused too. Of a code of strftime that is not lis
 import re
 from collections.abc import Mapping
 
-from include.faceset.declared.dataset import END
+from include.faceset.declared.export import END
 
 _CODES = {
     "%Y": "[1-9][0-9]{3}",

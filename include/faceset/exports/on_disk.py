@@ -56,27 +56,38 @@ def _path(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def flat(root: Path, rows: int, *, follow: bool) -> Iterator[Listed]:
-    """Every entry of a folder, about `rows` at a time; `follow` lets the folder itself be a link."""
-    with opened(root, follow=follow) as descriptor, os.scandir(descriptor) as entries:
-        while (listed := Listed()).take("", islice(entries, rows)):
-            yield listed
+def listed(root: Path, depth: int, rows: int, *, follow: bool) -> Iterator[Listed]:
+    """Every entry of the folders that images lie in, and what else lies on the way to them, about `rows` at a time.
+
+    Args:
+        root: the export, or a part of it.
+        depth: how many folders an image lies in: 0 in a flat export, 1 in an image folder.
+        rows: files in memory.
+        follow: whether the folder itself may be a link.
+    """
+    with opened(root, follow=follow) as top:
+        found = Listed()
+        for folder, entries in _folders(top, "", depth):
+            while some := list(islice(entries, rows)):
+                found.take(folder, some)
+                if len(found) >= rows:
+                    yield found
+                    found = Listed()
+    yield found
 
 
-def image_folder(root: Path, rows: int, *, follow: bool) -> Iterator[Listed]:
-    """Every entry of a folder's folders, and what lies beside those, about `rows` at a time."""
-    listed = Listed()
-    with opened(root, follow=follow) as top, os.scandir(top) as entries:
+def _folders(at: int, path: str, depth: int) -> Iterator[tuple[str, Iterator[os.DirEntry[str]]]]:
+    """The folders at the depth where images lie with what is in them; above it, what is no folder."""
+    with os.scandir(at) as entries:
+        if depth == 0:
+            yield path, entries
+            return
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                with opened(entry.name, top) as inside, os.scandir(inside) as images:
-                    listed.take(entry.name, images)
+                with opened(entry.name, at) as inside:
+                    yield from _folders(inside, _path(path, entry.name), depth - 1)
             else:
-                listed.take("", [entry])
-            if len(listed) >= rows:
-                yield listed
-                listed = Listed()
-    yield listed
+                yield path, iter([entry])
 
 
 @contextmanager

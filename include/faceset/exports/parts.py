@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from include.faceset import people
-from include.faceset.declared.dataset import PARTITION, Export
+from include.faceset.declared.export import PARTITION, Export
 from include.faceset.errors import Final
 from include.faceset.ground import files, sharded
 from include.faceset.ground.tables import conformed

@@ -20,41 +20,23 @@ That bytes of other formats are wrong cannot be told where the format has no che
 """
 
 import io
-import re
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
-import simplejpeg
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from include.faceset.declared.params import Decode
+from include.faceset.images.jpeg import JPEG, MADE_UP, PNG, has_whole_header, jpeg_bits, jpeg_warning, plain_jpeg
+from include.faceset.images.sparing import PIXEL_BYTES, READ_OF_LARGE, Sparing, Spent
 from include.faceset.ledger import Outcome
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 """Pillow's names of the formats that torchvision's ImageFolder lists by suffix."""
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_SIGNATURES = (_JPEG, _PNG, b"II*\0", b"MM\0*")
+_SIGNATURES = (JPEG, PNG, b"II*\0", b"MM\0*")
 """How files of these formats begin, where nothing else begins so."""
-
-# JFIF, then quantisation tables of 8 bits, then a frame of one or three components with its height and width.
-_PLAIN_JPEG = re.compile(
-    rb"\xff\xd8\xff\xe0\x00\x10JFIF\x00.{9}(?:\xff\xdb\x00\x43[\x00-\x03].{64}){1,4}"
-    rb"\xff[\xc0\xc2]\x00(?:\x11\x08(?P<RGB>.{4})\x03.{9}|\x0b\x08(?P<L>.{4})\x01.{3})(?=\xff[\xc4\xda\xdd])",
-    re.DOTALL,
-)
-_NOT_PLAIN = re.compile(rb"\xff[^\x00\xc4\xda\xdd]")
-_SCAN = b"\xff\xda"
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Markers of a JPEG's frame header, whose first byte says how many bits a sample has (ITU T.81, B.1.1.3)."""
-# libjpeg's jerror.h: the warnings after which it goes on with pixels of its own making.
-_MADE_UP = re.compile("premature end|bad Huffman code|bad arithmetic code|instead of RST", re.IGNORECASE)
-
-_READ_OF_LARGE = 1 << 20
-"""Bytes that may be read of a large file to judge it, beside those of its pixels."""
-_PIXEL_BYTES = 8
 
 
 class Inspection(NamedTuple):
@@ -88,8 +70,8 @@ def inspect(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
         return Inspection(Outcome.EMPTY_FILE)
     if decode == "off":
         return Inspection(None)
-    mode = _plain_jpeg(data, size)
-    if mode and (_jpeg_warning(data) is None if decode == "full" else _has_whole_header(data)):
+    mode = plain_jpeg(data, size)
+    if mode and (jpeg_warning(data) is None if decode == "full" else has_whole_header(data)):
         return Inspection(None, "JPEG", mode)
     return _opened(io.BytesIO(data), data, size, decode)
 
@@ -106,48 +88,12 @@ def inspect_large(file: BinaryIO, size: tuple[int, int], decode: Decode) -> Insp
         return Inspection(None)
     width, height = size
     try:
-        return _opened(_Sparing(file, _READ_OF_LARGE + _PIXEL_BYTES * width * height), None, size, decode)
-    except _Spent:
+        return _opened(Sparing(file, READ_OF_LARGE + PIXEL_BYTES * width * height), None, size, decode)
+    except Spent:
         return Inspection(Outcome.TOO_LARGE)
 
 
-class _Spent(Exception):  # noqa: N818 it says what was found
-    """More of a file was asked for than may be read."""
-
-
-class _Sparing:
-    """A file of which no more than so many bytes are read. It has no descriptor, by which libtiff would get round it.
-
-    A damaged header may ask for gigabytes, or send Pillow through the file byte by byte.
-    """
-
-    def __init__(self, file: BinaryIO, left: int) -> None:
-        self._file, self._left = file, left
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        wanted = self._left + 1 if size < 0 else min(size, self._left + 1)
-        data = self._file.read(wanted)
-        if len(data) > self._left:
-            raise _Spent
-        self._left -= len(data)
-        return data
-
-
-def _plain_jpeg(data: bytes, size: tuple[int, int]) -> str | None:
-    """Pillow's mode of a JPEG of the right size, with nothing in its header that Pillow might refuse; else None.
-
-    Nearly all are plain, and to read their header costs a tenth of what it costs Pillow.
-    """
-    header = _PLAIN_JPEG.match(data)
-    if header is None or _NOT_PLAIN.search(data, header.end(), data.find(_SCAN, header.end())):
-        return None
-    width, height = size
-    is_right = header[header.lastgroup or ""] == height.to_bytes(2, "big") + width.to_bytes(2, "big")
-    return header.lastgroup if is_right else None
-
-
-def _opened(file: io.BytesIO | _Sparing, data: bytes | None, size: tuple[int, int], decode: Decode) -> Inspection:
+def _opened(file: io.BytesIO | Sparing, data: bytes | None, size: tuple[int, int], decode: Decode) -> Inspection:
     """Judge a file by Pillow; `data` is all of it, None if it is large."""
     try:
         image = Image.open(file, formats=FORMATS)  # type: ignore[arg-type]  # all that Pillow asks of a file
@@ -155,7 +101,7 @@ def _opened(file: io.BytesIO | _Sparing, data: bytes | None, size: tuple[int, in
         return Inspection(_unidentified(file))
     except Image.DecompressionBombError:
         return Inspection(Outcome.WRONG_SIZE)
-    except _Spent:
+    except Spent:
         raise
     # Pillow's format plug-ins raise many kinds of exception on damaged headers; each means the same to the trainer.
     except Exception:  # noqa: BLE001
@@ -172,11 +118,11 @@ def _opened(file: io.BytesIO | _Sparing, data: bytes | None, size: tuple[int, in
         return Inspection(rejected, kind, mode if rejected else f"{mode}{_passed_over(image)}")
 
 
-def _unidentified(file: io.BytesIO | _Sparing) -> Outcome:
+def _unidentified(file: io.BytesIO | Sparing) -> Outcome:
     """What a file is that is none of FORMATS to Pillow."""
     file.seek(0)
     start = file.read(1 << 16)
-    if _jpeg_bits(start) not in {None, 8}:
+    if jpeg_bits(start) not in {None, 8}:
         return Outcome.NOT_8_BIT
     if start.startswith(_SIGNATURES):
         return Outcome.CORRUPT
@@ -188,23 +134,11 @@ def _unidentified(file: io.BytesIO | _Sparing) -> Outcome:
         return Outcome.NOT_AN_IMAGE
     except Image.DecompressionBombError:
         return Outcome.OTHER_FORMAT
-    except _Spent:
+    except Spent:
         raise
     # As above: a plug-in that takes the file for its own, and fails.
     except Exception:  # noqa: BLE001
         return Outcome.NOT_AN_IMAGE
-
-
-def _jpeg_bits(start: bytes) -> int | None:
-    """How many bits a JPEG's samples have, from its first bytes; None if they do not say, or it is no JPEG."""
-    if not start.startswith(_JPEG):
-        return None
-    at = 2
-    while start[at : at + 1] == b"\xff" and at + 4 < len(start):
-        if start[at + 1] in _FRAMES:
-            return start[at + 4]
-        at += 2 + int.from_bytes(start[at + 2 : at + 4], "big")
-    return None
 
 
 def _is_8_bit(image: Image.Image) -> bool:
@@ -231,17 +165,17 @@ def _rejected_by_pixels(image: Image.Image, data: bytes | None, size: tuple[int,
     """Decode an image as the loader does; None if a picture comes out."""
     warned = None
     if data is not None and image.format in {"JPEG", "MPO"} and image.mode in {"RGB", "L", "CMYK"}:
-        warned = _jpeg_warning(data, "CMYK" if image.mode == "CMYK" else "GRAY")
+        warned = jpeg_warning(data, "CMYK" if image.mode == "CMYK" else "GRAY")
         if warned is None and image.mode != "CMYK":
             return None
     try:
         rejected = _rejected_when_loaded(image, size)
-    except _Spent:
+    except Spent:
         raise
     # As above: whatever is raised here would kill the trainer's loader.
     except Exception:  # noqa: BLE001
         return Outcome.CORRUPT
-    made_up = warned is not None and _MADE_UP.search(warned)
+    made_up = warned is not None and MADE_UP.search(warned)
     if rejected is None and (made_up or (data is not None and not _has_right_check_sums(data))):
         return Outcome.DAMAGED
     return rejected
@@ -258,35 +192,14 @@ def _rejected_when_loaded(image: Image.Image, size: tuple[int, int]) -> Outcome 
     return None
 
 
-def _has_whole_header(data: bytes) -> bool:
-    """Whether libjpeg reads a JPEG's header to its end."""
-    try:
-        simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return False
-    return True
-
-
-def _jpeg_warning(data: bytes, colorspace: str = "GRAY") -> str | None:
-    """What libjpeg first warns of while it decodes a JPEG to its end; None for a whole one.
-
-    Every coded byte is decoded, as Pillow would, but only an eighth of the pixels are made from it, in grey.
-    """
-    try:
-        simplejpeg.decode_jpeg(data, colorspace=colorspace, min_height=1, min_width=1, min_factor=8, strict=True)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
 def _has_right_check_sums(data: bytes) -> bool:
     """Whether the chunks of a PNG that hold its pixels are as they were written (PNG 5.3: length, type, data, CRC).
 
     Those before them Pillow checks itself, and other formats have none.
     """
-    if not data.startswith(_PNG):
+    if not data.startswith(PNG):
         return True
-    at = len(_PNG)
+    at = len(PNG)
     while (kind := data[at + 4 : at + 8]) != b"IEND":
         end = at + 8 + int.from_bytes(data[at : at + 4], "big")
         if end + 4 > len(data):

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 from include.faceset.output import set_aside
-from include.faceset.release import release
+from include.faceset.release import pointer
 from include.faceset.run.attempt import Attempt
 
 
@@ -35,7 +35,7 @@ def place(
     if not new and not strays and not given_up:
         staged.rmdir()
         return
-    release.open_for_change(mine)
+    pointer.open_for_change(mine)
     if new and not present:
         try:
             staged.rename(final)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from include.faceset.ground import tables, times
 from include.faceset.ledger import kept
-from include.faceset.release import release
+from include.faceset.release import history, release
 from include.faceset.run.attempt import Attempt
 from include.faceset.run.run import Run
 
@@ -67,7 +67,7 @@ def unused(run: Run) -> list[str]:
     """Names of what no release holds any more."""
     if not run.removed.is_dir() or not any(run.removed.iterdir()):
         return []
-    manifests = [folder / release.MANIFEST_FILE for folder in release.folders(run)]
+    manifests = [folder / release.MANIFEST_FILE for folder in history.folders(run)]
     used = tables.read_all(manifests, pa.schema([("sha256", pa.binary(32))]), ["sha256"])["sha256"]
     held = {path.name: bytes.fromhex(path.name) for path in run.removed.iterdir()}
     is_unused = pc.invert(pc.is_in(pa.array(held.values(), pa.binary(32)), value_set=used.combine_chunks()))

@@ -3,14 +3,19 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.faceset.exports.rows import Row, rows_of
 from include.faceset.ground import tables
+from include.faceset.images.conflicts import settle
 from include.faceset.images.unchanged import with_known
-from include.faceset.ledger import Outcome, kept
+from include.faceset.images.verdicts import OF_THE_BYTES, Judged, Verdicts
+from include.faceset.ledger import LEDGER, Outcome, kept
+from include.faceset.release.memory import known_files
 from include.faceset.run.run import Run
 
 IMAGE = pa.schema([("identity", pa.string()), ("key", pa.string()), ("size", pa.int64()), ("sha256", pa.binary(32))])
@@ -111,24 +116,38 @@ def of_ledger(ledger: pa.Table) -> State:
     return State(images, few.filter(pc.invert(pc.is_in(few, value_set=pc.unique(images["identity"])))))
 
 
-def foreseen(run: Run, shard: int, known: pa.Table) -> State:
-    """The state that a run would make of a shard, as far as names, sizes and what the last release knows tell."""
-    selected = tables.read(run.selected(shard))
+def foreseen(run: Run) -> list[State]:
+    """The state that a run would make of each shard, as far as names, sizes and what the last release knows tell.
+
+    A file whose bytes are not known is taken for a good image unlike all others.
+    """
+    shards = range(run.params.shards)
     if run.params.release is not None:  # nothing is judged again
-        return State(selected.select(IMAGE.names), pa.array([], pa.string()))
-    rows = with_known(selected, known)
-    bad = [outcome.value for outcome in Outcome if outcome not in {Outcome.KEPT, Outcome.TOO_FEW_IMAGES}]
-    rows = rows.filter(pc.invert(pc.fill_null(pc.is_in(rows["outcome"], value_set=pa.array(bad)), False)))
-    counted = rows.group_by("identity").aggregate([([], "count_all")])
-    enough = counted.filter(pc.greater_equal(counted["count_all"], run.params.min_images))["identity"].combine_chunks()
-    name = pc.replace_substring_regex(rows["path"], "^.*/", "")
-    with_part = pc.coalesce(pc.binary_join_element_wise(rows["partition"], name, "__"), name)
-    key = pc.coalesce(rows["key"], pc.binary_join_element_wise(rows["identity"], with_part, "/"))
-    has_enough = pc.is_in(rows["identity"], value_set=enough)
-    images = pa.table([rows["identity"], key, rows["size"], rows["sha256"]], schema=IMAGE).filter(has_enough)
-    filtered = tables.read(run.filtered(shard), ["identity"])["identity"]
-    dropped = rows.filter(pc.invert(has_enough))["identity"]
-    return State(images, pc.unique(pa.chunked_array([*filtered.chunks, *dropped.chunks], pa.string())))
+        return [State(tables.read(run.selected(one)).select(IMAGE.names), pa.array([], pa.string())) for one in shards]
+    ledgers = [_judged(run, one) for one in shards]
+    hashes = pa.chunked_array([chunk for one in ledgers for chunk in kept(one)["sha256"].chunks], pa.binary(32))
+    counted = pc.value_counts(hashes.drop_null())
+    shared = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
+    settled = [settle(one, shared, run.params.min_images) for one in ledgers]
+    return [of_ledger(pa.concat_tables([one, tables.read(run.filtered(at))])) for at, one in enumerate(settled)]
+
+
+def _judged(run: Run, shard: int) -> pa.Table:
+    """Ledger rows of what was selected of a shard, as the copying would leave them."""
+    rows: list[Row] = []
+    selected = with_known(tables.read(run.selected(shard)), known_files(run, shard))
+    for _, group in groupby(rows_of(selected), key=lambda row: row.identity):
+        verdicts = Verdicts()
+        for row in group:
+            rejected = Outcome(row.outcome) if row.outcome in OF_THE_BYTES else None
+            if (rejected := verdicts.outcome(Judged(row, rejected, None))) is not None:
+                verdicts.reject(row, rejected)
+            else:
+                verdicts.keep(row, verdicts.free_name(row), None)
+        if len(verdicts.names) < run.params.min_images:
+            verdicts.give_up()
+        rows.extend(verdicts.rows)
+    return tables.of_rows(rows, LEDGER)
 
 
 def _classes(identities: list[pa.Array]) -> pa.Table:

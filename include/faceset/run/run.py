@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from include.faceset.declared.dataset import Dataset, Export
+from include.faceset.declared.dataset import Dataset
+from include.faceset.declared.export import Export
 from include.faceset.declared.params import RunParams
 from include.faceset.ports import Source
 

@@ -37,7 +37,7 @@ from include.faceset.output import set_aside
 from include.faceset.output.copied import Copied, CopyError
 from include.faceset.output.folder import place, present_in
 from include.faceset.output.stage import feasible, stage
-from include.faceset.release import release
+from include.faceset.release import memory
 from include.faceset.run import turns
 from include.faceset.run.attempt import Attempt, attempt
 from include.faceset.run.run import Run
@@ -89,10 +89,10 @@ def copy_shard(run: Run, shard: int) -> Copied:
 
 def _copy(mine: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
     """The shard's ledger rows once its images are judged and in place, and the sizes in bytes of those opened."""
-    run, known = mine.run, release.known_files(mine.run, shard)
+    run, known = mine.run, memory.known_files(mine.run, shard)
     selected = unchanged.with_known(read_selected(run, shard), known)
     done = LEDGER.empty_table()
-    if release.same_rule(run):
+    if memory.same_rule(run):
         done = unchanged.settled(run, selected, known)
         selected = _without(selected, done["identity"])
     rows: list[Row] = []

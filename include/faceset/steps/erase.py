@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from include.faceset.erasure import met, receipt, rewrite
+from include.faceset.erasure import copies, met, receipt, rewrite
 from include.faceset.errors import Final
 from include.faceset.people import People
 from include.faceset.ports import Bucket
@@ -57,8 +57,8 @@ def _from_bucket(run: Run, release_id: str, people: People, bucket: Bucket, chec
         )
     of_people = bucket.versions_of(sorted(people))
     met.remember(run, people, of_people.folders)
-    names = rewrite.published_files(run)
-    anew = rewrite.in_bucket(run, people, bucket.releases(release.ID), lambda folder: bucket.fetch(folder, names))
+    names = copies.published_files(run)
+    anew = copies.in_bucket(run, people, bucket.releases(release.ID), lambda folder: bucket.fetch(folder, names))
     replaced, before = bucket.renew(anew, release.ID, check)
     # Older versions of a release's files go in any case, also where they name nobody: that alone is no erasure.
     if receipt.pending(run).get("erased") or any(of_people.counts.values()):

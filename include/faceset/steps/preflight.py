@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from include.faceset import names, people
-from include.faceset.erasure import rewrite
+from include.faceset.erasure import look
 from include.faceset.errors import Final
 from include.faceset.exports import parts
-from include.faceset.release import release
+from include.faceset.release import history, pointer, release
 from include.faceset.run.run import Run
 
 ROOM_TO_START = 1 << 30
@@ -115,9 +115,9 @@ def nothing_to_do(run: Run) -> str | None:
     dated = [export for export in run.dataset.exports if export.dated]
     if run.params.release or run.partitions is None or any(parts.to_scan(run, export) for export in dated):
         return None
-    if rewrite.is_needed(run):
+    if look.is_needed(run):
         return None
-    last = release.last(run)
+    last = pointer.last(run)
     if run.dataset.publish == "latest" and parts.digests(run) != (release.read(last).parts if last else {}):
         return None
     wanted = ", ".join(run.partitions)
@@ -126,8 +126,8 @@ def nothing_to_do(run: Run) -> str | None:
 
 def _release(run: Run) -> Iterator[str]:
     try:
-        release.to_restore(run)
-    except release.ReleaseError as error:
+        history.to_restore(run)
+    except history.ReleaseError as error:
         yield f"release: {error}"
 
 

@@ -10,13 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from include.faceset.errors import Final
 from include.faceset.ground import files
 from include.faceset.release.release import Release
 from include.faceset.run.attempt import attempt
 from include.faceset.run.run import Run
+from include.faceset.training.arcface_torch import file_name, render, values
 
 _IMPORT = "import runpy, sys; print(repr(dict(runpy.run_path(sys.argv[1])['config'])))"
 
@@ -53,42 +52,6 @@ def render_config(run: Run, sealed: Release) -> list[Path]:
                 mine.check()  # A later try that begins only now removes the temporary file.
             written.append(path)
     return written
-
-
-def file_name(dataset: str) -> str:
-    return f"{dataset}_imagefolder.py"
-
-
-def values(run: Run, identities: int, images: int) -> dict[str, Any]:
-    """What the config sets, by name. `output=None` lets arcface_torch make a directory of the config's own name."""
-    training = run.dataset.training
-    downloaded = training.data_root.replace("{dataset}", run.dataset.name)
-    return {
-        "network": training.network,
-        "output": None,
-        "embedding_size": training.embedding_size,
-        "sample_rate": training.sample_rate,
-        "batch_size": training.batch_size,
-        "lr": training.lr,
-        "dali": False,
-        "rec": run.params.output if run.params.skip_upload else downloaded,
-        "num_classes": identities,
-        "num_image": images,
-        "num_epoch": training.num_epoch,
-        "warmup_epoch": training.warmup_epoch,
-        "val_targets": list(training.val_targets),
-    }
-
-
-def render(dataset: str, release_id: str, config: dict[str, Any]) -> str:
-    """The config's source; every value stands there as its `repr`."""
-    # Python source, not HTML: escaping would corrupt it, and every value goes through repr.
-    environment = Environment(  # noqa: S701
-        loader=PackageLoader("include.faceset.training"), undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters["repr"] = repr
-    template = environment.get_template("imagefolder.py.j2")
-    return template.render(dataset=dataset, release_id=release_id, values=config)
 
 
 def compare(path: Path, expected: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from include.faceset.output.copied import Copied, CopyError
 from include.faceset.output.folder import place, present_in
 from include.faceset.output.stage import stage
 from include.faceset.ports import ARCHIVED
-from include.faceset.release import release
+from include.faceset.release import memory
 from include.faceset.run import turns
 from include.faceset.run.attempt import Attempt, attempt
 from include.faceset.run.run import Run
@@ -51,7 +51,7 @@ def restore_shard(run: Run, shard: int) -> Copied:
 def _restore(mine: Attempt, shard: int, selected: pa.Table) -> list[int]:
     """Bring the shard's part of the output to `selected`; the sizes in bytes of the files that were read for it."""
     run = mine.run
-    before = set_aside.before(release.known_files(run, shard))
+    before = set_aside.before(memory.known_files(run, shard))
     read: list[int] = []
     missing: list[Row] = []
     files.make_folder(run.output)

@@ -2,7 +2,7 @@
 
 from include.faceset.output import set_aside
 from include.faceset.ports import Bucket
-from include.faceset.release import release
+from include.faceset.release import history
 from include.faceset.run import owner
 from include.faceset.run.attempt import attempt
 from include.faceset.run.run import Run
@@ -13,14 +13,14 @@ def retire(run: Run, bucket: Bucket | None) -> list[str]:
 
     The run's own work stays, so that its tasks can be cleared.
     """
-    outdated = release.outdated(run)
+    outdated = history.outdated(run)
     if bucket is not None and outdated:
         # Before they are removed here, which is what tells that they are outdated.
         with bucket.hold(owner.token(run)) as check:
             for release_id in outdated:
                 bucket.delete_release(release_id, check)
     with attempt(run, "clean-up") as mine:
-        pruned = release.prune(mine)
+        pruned = history.prune(mine)
         set_aside.forget_unused(mine)  # also when nothing was pruned: a try that was killed may have pruned before
-        release.clear_leftovers(mine)
+        history.clear_leftovers(mine)
     return pruned

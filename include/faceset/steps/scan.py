@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset import names, people
-from include.faceset.declared.dataset import Export, FlatExport
+from include.faceset.declared.export import Export
 from include.faceset.erasure import met
 from include.faceset.errors import Again
 from include.faceset.exports import in_s3, on_disk, parts
@@ -128,11 +128,9 @@ def _where(run: Run, export: Export, below: str) -> str:
 
 def _listed(run: Run, export: Export, below: str) -> Iterator[Listed]:
     """What lies in an export, or in the part of it that lies `below`, some of it at a time."""
-    flat = isinstance(export, FlatExport)
     if export.in_s3:
-        return in_s3.listed(run.sources[export.name], below, 0 if flat else 1, ROWS_IN_MEMORY)
-    walked = on_disk.flat if flat else on_disk.image_folder
-    return walked(run.folder(export) / below, ROWS_IN_MEMORY, follow=not below)
+        return in_s3.listed(run.sources[export.name], below, export.depth, ROWS_IN_MEMORY)
+    return on_disk.listed(run.folder(export) / below, export.depth, ROWS_IN_MEMORY, follow=not below)
 
 
 def manifest_rows(export: Export, partition: str | None, listed: Listed) -> pa.Table:
@@ -148,7 +146,7 @@ def manifest_rows(export: Export, partition: str | None, listed: Listed) -> pa.T
         if rejected := _rejected_by_name(listed.names[index], identities[index]):
             outcomes[index] = rejected
     below = "" if partition is None else f"{export.part(partition)}/"
-    path = name if isinstance(export, FlatExport) else pc.binary_join_element_wise(_text(listed.folders), name, "/")
+    path = name if export.depth == 0 else pc.binary_join_element_wise(_text(listed.folders), name, "/")
     size, mtime_ns = pa.array(listed.sizes, pa.int64()), times.column(listed.mtimes_ns)
     etag = pa.array(listed.etags, pa.string()) if listed.etags else pa.nulls(len(name), pa.string())
     good = pa.array([index not in outcomes for index in range(len(name))]) if outcomes else pa.repeat(True, len(name))
@@ -193,12 +191,7 @@ def _rows(export: Export, partition: str | None, path: pa.Array, **columns: pa.A
 
 
 def _identities(export: Export, listed: Listed) -> list[str | None]:
-    if isinstance(export, FlatExport):
-        match = export.regex().fullmatch
-        named = (match(name) for name in listed.names)
-        found = [one and one["identity"] for one in named]
-    else:
-        found = [folder or None for folder in listed.folders]
+    found = export.identities(listed.folders, listed.names)
     return found if export.namespace == "shared" else [one and export.label(one) for one in found]
 
 

@@ -17,7 +17,7 @@ from include.faceset.exports import parts
 from include.faceset.ground import sharded, tables
 from include.faceset.images import large, unchanged
 from include.faceset.ledger import LEDGER, Outcome, kept, rejected
-from include.faceset.release import release
+from include.faceset.release import history, memory, release
 from include.faceset.run.attempt import Attempt, attempt
 from include.faceset.run.run import Run
 from include.faceset.run.selected import Filtered, FilterError, keep_counts
@@ -57,7 +57,7 @@ def filter_manifest(run: Run) -> Filtered:
                 f"what forget writes is not in {run.work}: people are to be erased, and it has not run in this run (was"
                 " it marked as success?). Clear forget, with the tasks that follow it"
             )
-        release.note_baseline(mine)
+        memory.note_baseline(mine)
         return _filter(mine) if run.params.release is None else _select_release(mine)
 
 
@@ -100,12 +100,12 @@ def _filter_shard(mine: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[by
         size=large.size_of_small(run, enough) + of_large,
         large=of_large,
     )
-    return counts, list(unchanged.disputes(enough, release.known_files(run, shard)))
+    return counts, list(unchanged.disputes(enough, memory.known_files(run, shard)))
 
 
 def _select_release(mine: Attempt) -> Filtered:
     run = mine.run
-    folder, listed = release.to_restore(run), people.to_erase(run)
+    folder, listed = history.to_restore(run), people.to_erase(run)
     counts = Counter[str]()
     shards = []
     for shard in range(run.params.shards):

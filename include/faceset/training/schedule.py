@@ -6,7 +6,7 @@ Source: InsightFace recognition/arcface_torch/train_v2.py: ``total_batch_size = 
 
 from dataclasses import dataclass
 
-from include.faceset.declared.dataset import Training
+from include.faceset.declared.training import Training
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from include.faceset.release import release
+from include.faceset.release import pointer
 from include.faceset.steps import copy, scan, seal, select
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 
@@ -56,16 +56,16 @@ def test_a_paused_try_that_wakes_up_changes_nothing(tmp_path: Path, renames: int
         assert os.WIFSTOPPED(status), "it ended before so many renames"
         copy.copy_shard(run, 0)
         result = Result(seal.seal(run), run, 0)
-        output, pointer = result.output, run.latest.read_text()
+        output, named = result.output, run.latest.read_text()
         paused.send_signal(signal.SIGCONT)
         said = paused.communicate(timeout=60)[1]
     assert paused.returncode == 1
     assert "has taken over" in said
 
-    assert (result.output, run.latest.read_text()) == (output, pointer)
+    assert (result.output, run.latest.read_text()) == (output, named)
     assert not run.previous.exists()
     assert not list(run.staging.iterdir())
-    assert release.last(run) == run.release(result.sealed.release_id)
+    assert pointer.last(run) == run.release(result.sealed.release_id)
     fresh = make_dataset(tmp_path, [TREE], shards=1, output=str(tmp_path / "fresh"))
     assert run_to_seal(make_run(fresh)).output == output
     again = run_to_seal(make_run(dataset, "3"))

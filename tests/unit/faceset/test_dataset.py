@@ -7,14 +7,15 @@ import jsonschema
 import pytest
 import yaml
 
-from include.faceset.declared import dataset
+from include.faceset.declared import dataset, loading
+from include.faceset.declared.layouts import flat, image_folder
 from tests.unit.faceset.pipeline import make_dataset
 
 DATASETS = Path(__file__).parents[3] / "include" / "datasets"
 
 
 def test_the_reference_dataset_says_what_the_team_agreed_on() -> None:
-    reference = dataset.load(DATASETS / "reidnet_v3.yaml")
+    reference = loading.load(DATASETS / "reidnet_v3.yaml")
     assert [(export.name, export.layout) for export in reference.exports] == [
         ("faces_only", "flat"),
         ("reidnet_v2_training_data", "image_folder"),
@@ -28,7 +29,7 @@ def test_the_reference_dataset_says_what_the_team_agreed_on() -> None:
 def test_the_published_schema_is_the_models_and_accepts_every_dataset_file() -> None:
     published = (DATASETS / "dataset.schema.json").read_text()
     assert published == dataset.json_schema(), "run: make schema"
-    for path in dataset.find(DATASETS):
+    for path in loading.find(DATASETS):
         jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(published))
 
 
@@ -82,23 +83,23 @@ def test_a_mistake_is_told_with_file_field_and_remedy(tmp_path: Path, change: di
     declared = yaml.safe_load((DATASETS / "reidnet_v3.yaml").read_text())
     path = tmp_path / "bad.yaml"
     path.write_text(yaml.safe_dump(declared | change))
-    with pytest.raises(dataset.DatasetError, match=message):
-        dataset.load(path)
+    with pytest.raises(loading.DatasetError, match=message):
+        loading.load(path)
 
 
 @pytest.mark.parametrize("text", ["", "- a list", "a: [unclosed", "\x00"])
 def test_a_file_that_is_no_mapping_is_told_by_name(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
-    with pytest.raises(dataset.DatasetError, match=r"^bad\.yaml: "):
-        dataset.load(path)
+    with pytest.raises(loading.DatasetError, match=r"^bad\.yaml: "):
+        loading.load(path)
 
 
 def test_a_dataset_file_with_a_dash_in_its_name_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "reid-net.yaml"
     path.write_text((DATASETS / "reidnet_v3.yaml").read_text())
-    with pytest.raises(dataset.DatasetError, match="rename the file"):
-        dataset.load(path)
+    with pytest.raises(loading.DatasetError, match="rename the file"):
+        loading.load(path)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_a_dataset_file_with_a_dash_in_its_name_is_refused(tmp_path: Path) -> No
     ],
 )
 def test_the_pattern_of_a_flat_export_gives_the_identity(pattern: str, name: str, identity: str | None) -> None:
-    export = dataset.FlatExport(name="a", layout="flat", pattern=pattern)
+    export = flat.FlatExport(name="a", layout="flat", pattern=pattern)
     matched = export.regex().fullmatch(name)
     assert (matched["identity"] if matched else None) == identity
 
@@ -131,7 +132,7 @@ def test_the_pattern_of_a_flat_export_gives_the_identity(pattern: str, name: str
     ],
 )
 def test_the_root_of_an_export_splits_where_its_parts_begin(root: str | None, folder: str, part: str) -> None:
-    export = dataset.ImageFolderExport(name="a", layout="image_folder", root=root)
+    export = image_folder.ImageFolderExport(name="a", layout="image_folder", root=root)
     assert str(export.folder(Path("/source"))) == folder
     assert export.part("2026-05-01") == part
     assert export.dated == bool(part)
@@ -147,7 +148,7 @@ def test_the_root_of_an_export_splits_where_its_parts_begin(root: str | None, fo
     ],
 )
 def test_the_root_of_an_export_in_s3_does_too(root: str, prefix: str, part: str) -> None:
-    export = dataset.ImageFolderExport(name="a", layout="image_folder", root=root)
+    export = image_folder.ImageFolderExport(name="a", layout="image_folder", root=root)
     assert (export.in_s3, export.prefix, export.part("2026-05-01")) == (True, prefix, part)
 
 
@@ -182,7 +183,7 @@ def test_two_datasets_share_no_destination(tmp_path: Path, place: str, *, shares
         make_dataset(tmp_path, name=name, destination=destination)
         for name, destination in (("one", "s3://faces/set/"), ("two", "s3://faces/around/two/"))
     ]
-    why = dataset.shared_destination({place}, others)
+    why = loading.shared_destination({place}, others)
     assert (why is not None) == shares
     if why:
         assert place in why
@@ -194,15 +195,15 @@ def test_a_field_that_is_there_twice_is_an_error(tmp_path: Path, field: str) -> 
     path = tmp_path / "twice.yaml"
     path.write_text((DATASETS / "reidnet_v3.yaml").read_text().split("min_images:")[0] + field)
     with pytest.raises(
-        dataset.DatasetError, match=r"twice\.yaml: cannot be read as YAML: (min_images|lr) is there twice"
+        loading.DatasetError, match=r"twice\.yaml: cannot be read as YAML: (min_images|lr) is there twice"
     ):
-        dataset.load(path)
+        loading.load(path)
 
 
 def test_two_files_of_one_dataset_are_an_error(tmp_path: Path) -> None:
     for name in ("one.yaml", "one.yml"):
         (tmp_path / name).write_text((DATASETS / "reidnet_v3.yaml").read_text())
-    with pytest.raises(dataset.DatasetError, match=r"one\.yaml: one\.yml lies beside it, .* remove one"):
-        dataset.load(tmp_path / "one.yaml")
-    with pytest.raises(dataset.DatasetError, match=r"one\.yml: one\.yaml lies beside it"):
-        dataset.load(tmp_path / "one.yml")
+    with pytest.raises(loading.DatasetError, match=r"one\.yaml: one\.yml lies beside it, .* remove one"):
+        loading.load(tmp_path / "one.yaml")
+    with pytest.raises(loading.DatasetError, match=r"one\.yml: one\.yaml lies beside it"):
+        loading.load(tmp_path / "one.yml")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from include.faceset.ground.files import WriteError
-from include.faceset.release import release
+from include.faceset.release import history, pointer, release
 from include.faceset.run.run import Run
 from include.faceset.steps import copy, preflight, render, scan, seal, select, summarise
 from include.faceset.steps.copy import CopyError
@@ -51,7 +51,7 @@ def steps(run: Run) -> list[tuple[str, Callable[[], Any]]]:
 
 
 def sealed(run: Run) -> release.Release:
-    return release.read(release.last(run) or run.releases)
+    return release.read(pointer.last(run) or run.releases)
 
 
 @pytest.mark.parametrize("left", [0, 3, 12])
@@ -256,5 +256,5 @@ def test_a_clock_two_hours_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         summarise.summarise(run, sealed(run), [], None)
         retire(run, None)
         # What was sealed last comes first, and is never what is removed.
-        assert [folder.name for folder in release.folders(run)] == releases[-2:][::-1]
+        assert [folder.name for folder in history.folders(run)] == releases[-2:][::-1]
     assert run_to_seal(make_run(dataset, "manual__again")).read == 0

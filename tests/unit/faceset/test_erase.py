@@ -19,17 +19,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.faceset.declared.dataset import Dataset
-from include.faceset.erasure import receipt, rewrite
+from include.faceset.erasure import copies, receipt, rewrite
 from include.faceset.ground import sharded, tables
 from include.faceset.ledger import balance, count_rows
+from include.faceset.release import history as shelf
 from include.faceset.release import release
 from include.faceset.run.attempt import attempt
 from include.faceset.run.run import Run
-from include.faceset.steps import forget, render, select
+from include.faceset.steps import forget, select
 from include.faceset.steps.preflight import nothing_to_do, preflight
 from include.faceset.steps.retire import retire
 from include.faceset.steps.scan import scan
 from include.faceset.steps.summarise import dry_run, summarise
+from include.faceset.training import arcface_torch
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_parts import BASE, DAILY, WEEKLY
 from tests.unit.faceset.test_properties import EXPORTS, Files, path_of, trees, write
@@ -74,8 +76,8 @@ def publish(run: Run) -> Result:
     rows = rows.append_column("etag", pa.array([str(number) for number in range(rows.num_rows)]))
     tables.write(rows, folder / release.OBJECTS_FILE)
     tables.write(rows.select(["key", "sha256", "etag"]).replace_schema_metadata({"of": "a sync"}), run.sync_record())
-    config = render.values(run, sealed.identities, sealed.images)
-    put(folder / render.file_name("faces"), render.render("faces", folder.name, config).encode())
+    config = arcface_torch.values(run, sealed.identities, sealed.images)
+    put(folder / arcface_torch.file_name("faces"), arcface_torch.render("faces", folder.name, config).encode())
     receipt.write(run, rewrite.finish(run))
     receipt.close(run)
     summarise(run, sealed, [], None)
@@ -85,7 +87,7 @@ def publish(run: Run) -> Result:
 
 def check(run: Run) -> None:
     """Every release that is kept balances, and is what its files say."""
-    for folder in release.folders(run):
+    for folder in shelf.folders(run):
         sealed = release.read(folder)
         counts = Counter[str]()
         for _, rows in sharded.groups(folder / release.LEDGER_FILE):
@@ -104,7 +106,7 @@ def check(run: Run) -> None:
         assert facts["scanned_files"] == facts["kept_files"] + sum(facts["rejected"].values())
         assert (facts["release_id"], facts["images"]) == (folder.name, sealed.images)
         assert facts["config"]["num_classes"] == facts["training"]["num_classes"] == sealed.identities
-        config = (folder / render.file_name("faces")).read_text()
+        config = (folder / arcface_torch.file_name("faces")).read_text()
         assert f"num_image = {sealed.images}\n" in config
         assert folder.name in config
 
@@ -150,7 +152,7 @@ def history(tmp_path: Path) -> History:
 
 
 def ids(run: Run) -> list[str]:
-    return sorted(folder.name for folder in release.folders(run))
+    return sorted(folder.name for folder in shelf.folders(run))
 
 
 def receipts(run: Run) -> list[dict[str, Any]]:
@@ -186,7 +188,7 @@ def test_nothing_is_left_of_a_person_who_is_erased(tmp_path: Path, history: Hist
     now = {what.split()[1]: counts["now"] for what, counts in told["erased"].items() if what.startswith("release ")}
     assert sorted(now) == before
     for old, new in now.items():
-        assert release.kept_as(run, old) == run.release(new)
+        assert shelf.kept_as(run, old) == run.release(new)
     assert now[history.last] == history.last  # no image of theirs was in it
     assert told["people_listed"] == 1
     assert told["erased"]["set aside"] == {"images": 3}
@@ -260,14 +262,14 @@ def test_releases_that_only_the_bucket_holds_are_made_anew_from_a_copy(tmp_path:
 
     found = {}
     there = [*known, result.sealed.release_id, nobody.name, "f" * 16]
-    for release_id, folder in rewrite.in_bucket(run, frozenset({CANARY}), there, fetch):
+    for release_id, folder in copies.in_bucket(run, frozenset({CANARY}), there, fetch):
         found[release_id] = folder.name if folder else None
         if folder and folder != run.release(folder.name):
             assert folder.parent == run.work / "bucket"
             assert traces(folder) == []
             sealed = release.read(folder)
             assert hashlib.sha256((folder / release.MANIFEST_FILE).read_bytes()).hexdigest() == sealed.manifest_sha256
-            assert {path.name for path in folder.iterdir()} == set(rewrite.published_files(run))
+            assert {path.name for path in folder.iterdir()} == set(copies.published_files(run))
     assert found[nobody.name] == nobody.name
     assert found["f" * 16] is None
     assert found[result.sealed.release_id] == result.sealed.release_id

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from include.faceset.ground import tables
-from include.faceset.release import release
-from include.faceset.steps.seal import SealError
+from include.faceset.output.tidy import SealError
+from include.faceset.release import pointer, release
 from include.faceset.steps.select import FilterError
 from tests.unit.faceset.pipeline import FLAT, TREE, face, make_dataset, make_run, put, run_to_seal
 
@@ -35,7 +35,7 @@ def test_exports_are_merged_and_counted_after_the_merge(tmp_path: Path, source: 
     }
     assert result.outcomes["faces_only/cleo_face.png"] == "too_few_images"
     assert (result.sealed.identities, result.sealed.images) == (2, 5)
-    assert release.last(result.run) == result.run.release(result.sealed.release_id)
+    assert pointer.last(result.run) == result.run.release(result.sealed.release_id)
 
 
 def test_a_second_run_opens_nothing_and_seals_the_same_release(tmp_path: Path, source: Path) -> None:

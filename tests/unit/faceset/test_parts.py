@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from include.faceset.exports import parts
 from include.faceset.exports.parts import PartsError
-from include.faceset.steps import render, scan
+from include.faceset.steps import scan
 from include.faceset.steps.scan import ScanError
+from include.faceset.training import arcface_torch
 from tests.unit.faceset.pipeline import FLAT, Result, face, make_dataset, make_run, put, run_to_seal
 
 WEEKLY = {**FLAT, "root": "weekly/{partition}"}
@@ -45,8 +46,8 @@ def write(root: Path, files: dict[tuple[str, str, str], bytes], partitions: list
 
 
 def config(result: Result) -> str:
-    values = render.values(result.run, result.sealed.identities, result.sealed.images)
-    return render.render("faces", result.sealed.release_id, values)
+    values = arcface_torch.values(result.run, result.sealed.identities, result.sealed.images)
+    return arcface_torch.render("faces", result.sealed.release_id, values)
 
 
 @pytest.mark.long

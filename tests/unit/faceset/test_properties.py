@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.faceset import names
-from include.faceset.declared.dataset import FlatExport
+from include.faceset.declared.layouts.flat import FlatExport
 from include.faceset.steps import summarise
 from include.faceset.steps.retire import retire
 from tests.unit.faceset.pipeline import FLAT, TREE, face, make_dataset, make_run, put, run_to_seal

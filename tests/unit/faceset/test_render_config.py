@@ -10,6 +10,7 @@ from easydict import EasyDict
 
 from include.faceset.steps import render
 from include.faceset.steps.render import ConfigError
+from include.faceset.training import arcface_torch
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 
 BASE = """
@@ -65,7 +66,7 @@ def test_the_trainer_reads_the_true_counts(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.usefixtures("exports")
 def test_without_upload_the_trainer_reads_the_output_folder(tmp_path: Path) -> None:
     run = make_run(make_dataset(tmp_path, [TREE]), skip_upload=True)
-    assert render.values(run, 1, 2)["rec"] == str(tmp_path / "merged")
+    assert arcface_torch.values(run, 1, 2)["rec"] == str(tmp_path / "merged")
 
 
 @pytest.mark.usefixtures("exports")
@@ -77,13 +78,13 @@ def test_a_config_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
 
 def test_values_made_to_inject_code_stay_values(tmp_path: Path) -> None:
     values = {"rec": "/data/'\"\n+__import__('os').system('touch pwned')#", "val_targets": ["{{ 7*7 }}", "\\"]}
-    path = put(tmp_path / "config.py", render.render("faces", "0" * 16, values).encode())
+    path = put(tmp_path / "config.py", arcface_torch.render("faces", "0" * 16, values).encode())
     render.compare(path, values)
     assert not Path("pwned").exists()
 
 
 def test_a_config_that_says_something_else_is_refused(tmp_path: Path) -> None:
-    path = put(tmp_path / "config.py", render.render("faces", "0" * 16, {"num_classes": 3, "lr": 0.1}).encode())
+    path = put(tmp_path / "config.py", arcface_torch.render("faces", "0" * 16, {"num_classes": 3, "lr": 0.1}).encode())
     with pytest.raises(ConfigError, match="num_classes, num_image"):
         render.compare(path, {"num_classes": 4, "num_image": 9, "lr": 0.1})
     put(path, b"import nowhere_to_be_found")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from include.faceset.output import set_aside
-from include.faceset.release import release
+from include.faceset.release import history as shelf
+from include.faceset.release import pointer, release
 from include.faceset.steps.copy import CopyError
 from include.faceset.steps.preflight import NotReadyError
 from include.faceset.steps.retire import retire
@@ -43,7 +44,7 @@ def test_any_kept_release_comes_back_though_the_exports_have_gone_on(tmp_path: P
     assert back.output == wanted
     assert back.sealed == history[0].sealed
     assert sealed_before.read_bytes() == ledger
-    assert release.last(back.run) == back.run.release(history[0].sealed.release_id)
+    assert pointer.last(back.run) == back.run.release(history[0].sealed.release_id)
 
     # And forth again: what the exports hold now, without a look at what is known to be unchanged.
     forth = run_to_seal(make_run(third.run.dataset, "forth"))
@@ -65,7 +66,7 @@ def test_bytes_that_are_nowhere_are_named(history: list[Result]) -> None:
         path.unlink()
     with pytest.raises(CopyError, match=r"3 images of release .* are no longer"):
         run_to_seal(make_run(run.dataset, "back", release=history[0].sealed.release_id, shards=1))
-    assert release.last(run) == run.release(history[2].sealed.release_id)
+    assert pointer.last(run) == run.release(history[2].sealed.release_id)
 
 
 def test_a_release_that_is_not_kept_is_refused_at_once(history: list[Result]) -> None:
@@ -80,11 +81,11 @@ def test_releases_beyond_those_to_keep_go_with_what_only_they_held(tmp_path: Pat
         sealed = release.read(folder).__dict__ | {"sealed_at": (datetime.now(UTC) + timedelta(days=days)).isoformat()}
         release.write(release.Release(**sealed), folder)
     ids = [result.sealed.release_id for result in history]
-    assert [folder.name for folder in release.folders(run)] == ids[::-1]
+    assert [folder.name for folder in shelf.folders(run)] == ids[::-1]
     few = make_run(make_dataset(tmp_path, [TREE], keep_releases=2), "few")
     assert len(list(run.removed.iterdir())) == 3  # ann's first image, ben's two
     assert retire(few, None) == [ids[0]]
-    assert [folder.name for folder in release.folders(run)] == ids[:0:-1]
+    assert [folder.name for folder in shelf.folders(run)] == ids[:0:-1]
     assert list(run.removed.iterdir()) == []
     assert set_aside.read(run, b"x" * 32) is None
 

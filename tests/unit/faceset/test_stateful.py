@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from include.faceset.erasure import receipt, rewrite
 from include.faceset.ground import tables
-from include.faceset.release import release
+from include.faceset.release import history, release
 from include.faceset.steps.copy import CopyError
 from include.faceset.steps.retire import retire
 from tests.kills.points import Points
@@ -201,7 +201,7 @@ class Merge(RuleBasedStateMachine):
     def roll_back(self, number: int, shards: int, *, by_old_id: bool) -> None:
         kept = self.kept()
         folder = kept[min(number, len(kept) - 1)]
-        formerly = release.formerly(make_run(self.dataset), folder)
+        formerly = history.formerly(make_run(self.dataset), folder)
         name = formerly[0] if by_old_id and formerly else folder
         output = without(self.listed, self.outputs[folder]) if folder in self.outputs else None
         self.number += 1
@@ -229,7 +229,7 @@ class Merge(RuleBasedStateMachine):
 
     def kept(self) -> list[str]:
         """Ids of the releases that can be rolled back to; none if a `seal` that made the only one anew was killed."""
-        return [folder.name for folder in release.folders(make_run(self.dataset))]
+        return [folder.name for folder in history.folders(make_run(self.dataset))]
 
     def finish(self, result: Result) -> None:
         """What the DAG does after `seal` that changes something: config and summary are only told."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.faceset.report import facts, text, took
 from include.faceset.steps import render, summarise
 from include.faceset.steps.retire import retire
 from tests.unit.faceset.pipeline import Result, face, make_dataset, make_run, put, run_to_seal
@@ -36,7 +37,7 @@ def result(tmp_path: Path) -> Result:
 
 
 def test_the_numbers_add_up(result: Result) -> None:
-    facts = summarise.summarise(result.run, result.sealed, summarise.steps(CRUMBS, ["copy_shard", "seal"]), SYNC)
+    facts = summarise.summarise(result.run, result.sealed, took.steps(CRUMBS, ["copy_shard", "seal"]), SYNC)
     written = json.loads((result.run.release(result.sealed.release_id) / "summary.json").read_text())
     assert written == facts
     assert facts["scanned_files"] == 6 == facts["kept_files"] + sum(facts["rejected"].values())
@@ -59,7 +60,7 @@ def test_the_numbers_add_up(result: Result) -> None:
 
 
 def test_a_person_reads_the_commands_with_the_real_names(result: Result) -> None:
-    summarise.summarise(result.run, result.sealed, summarise.steps(CRUMBS, ["copy_shard", "seal"]), SYNC)
+    summarise.summarise(result.run, result.sealed, took.steps(CRUMBS, ["copy_shard", "seal"]), SYNC)
     text = (result.run.release(result.sealed.release_id) / "SUMMARY.md").read_text()
     assert "aws s3 ls s3://faces/set/ | wc -l" in text
     assert "torchrun --nproc_per_node=8 train_v2.py configs/faces_imagefolder" in text
@@ -73,7 +74,7 @@ def test_a_person_reads_the_commands_with_the_real_names(result: Result) -> None
 
 def test_the_log_names_no_identity(result: Result, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    summarise.summarise(result.run, result.sealed, summarise.steps(CRUMBS, ["copy_shard", "seal"]), SYNC)
+    summarise.summarise(result.run, result.sealed, took.steps(CRUMBS, ["copy_shard", "seal"]), SYNC)
     assert "What was skipped, and why" in caplog.text
     for name in ("anna", "en/1.jpg", "cleo"):
         assert name not in caplog.text
@@ -88,7 +89,7 @@ def test_an_earlier_runs_work_is_removed_and_this_runs_kept(result: Result) -> N
 def test_a_dry_run_foresees_what_a_sync_would_do() -> None:
     images = pa.table({"key": ["a/1.jpg", "a/2.jpg", "b/b_face.png"], "size": [1, 2, 3]})
     listing = pa.table({"key": ["a/1.jpg", "a/2.jpg", "c/1.jpg"], "size": [1, 9, 4]})
-    assert summarise.foresee_sync(images, listing) == {
+    assert facts.foresee_sync(images, listing) == {
         "upload_new": 1,
         "upload_changed": 1,
         "delete": 1,
@@ -98,7 +99,7 @@ def test_a_dry_run_foresees_what_a_sync_would_do() -> None:
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
 def test_nothing_in_a_name_ends_its_code_span(name: str) -> None:
-    span = summarise.code_span(name)
+    span = text.code_span(name)
     fence = span[: len(span) - len(span.lstrip("`"))] if "`" in name else "`"
     assert span.startswith(fence)
     assert span.endswith(fence)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from include.faceset import people
-from include.faceset.declared import dataset
+from include.faceset.declared import loading
 from include.faceset.ground import tables
 from include.faceset.ledger import SCANNED
 from include.faceset.people import SuppressedError
@@ -42,11 +42,11 @@ def test_a_list_that_cannot_be_read_stops_the_run_before_it_begins(tmp_path: Pat
 
 def test_all_lists_count_that_beside_the_dataset_file_and_those_that_are_named(tmp_path: Path) -> None:
     copy = Path(shutil.copy(REFERENCE, tmp_path / "copied.yaml"))
-    assert people.to_erase(make_run(dataset.load(copy))) == set()
+    assert people.to_erase(make_run(loading.load(copy))) == set()
     put(tmp_path / "copied.suppressed", b"ann\n")
     with copy.open("a") as file:
         file.write(f"suppressed: {put(tmp_path / 'elsewhere', b'ben')}\n")
-    loaded = dataset.load(copy)
+    loaded = loading.load(copy)
     assert people.to_erase(make_run(loaded)) == {"ann", "ben"}
     # A run that names another one, or none, forgets nobody.
     assert people.to_erase(make_run(loaded, suppressed=str(put(tmp_path / "third", b"cyd")))) == {"ann", "ben", "cyd"}
@@ -60,9 +60,9 @@ def test_a_list_that_no_dataset_reads_is_told(tmp_path: Path, name: str) -> None
     shutil.copy(REFERENCE, tmp_path / "copied.yaml")
     put(tmp_path / "copied.suppressed", b"ann\n")
     put(tmp_path / "people.txt", b"ann\n")
-    assert list(dataset.stray_lists(tmp_path)) == []
+    assert list(loading.stray_lists(tmp_path)) == []
     put(tmp_path / name, b"ann\n")
-    (told,) = dataset.stray_lists(tmp_path)
+    (told,) = loading.stray_lists(tmp_path)
     assert told.startswith(f"{name}: looks like a list of people to erase, and no dataset reads it")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from include.faceset.declared.dataset import Training
+from include.faceset.declared.training import Training
 from include.faceset.training.schedule import lack, plan
 
 

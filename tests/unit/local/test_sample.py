@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from include.faceset import names
-from include.faceset.declared import dataset
+from include.faceset.declared import dataset, loading
 from include.faceset.ledger import Outcome
 from local import sample
 from tests.unit.faceset.pipeline import make_run, run_to_seal
@@ -166,7 +166,7 @@ class TestSample:
     def test_a_run_makes_of_each_entry_what_it_says(
         self, small: Path, entries: list[sample.Entry], tmp_path: Path
     ) -> None:
-        described = dataset.load(Path(dataset.__file__).parents[1] / "datasets" / "reidnet_v3.yaml")
+        described = loading.load(Path(dataset.__file__).parents[1] / "datasets" / "reidnet_v3.yaml")
         run = make_run(described, local_source=str(small), output=str(tmp_path / "merged"))
         result = run_to_seal(run)
         assert result.outcomes == {names.shown(entry.path): entry.outcome.value for entry in entries}

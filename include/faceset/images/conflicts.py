@@ -1,0 +1,27 @@
+"""The same bytes under two identities: both labels are in doubt, so none of them is kept."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from include.faceset.ledger import LEDGER, Outcome, kept
+
+
+def settle(ledger: pa.Table, shared: pa.Array, min_images: int) -> pa.Table:
+    """Take out the images of a shard whose bytes are `shared`, then the identities left with too few."""
+    is_kept = pc.equal(ledger["outcome"], Outcome.KEPT.value)
+    in_conflict = pc.and_(is_kept, pc.is_in(ledger["sha256"], value_set=shared))
+    ledger = _with_outcome(ledger, in_conflict, Outcome.IDENTITY_CONFLICT)
+    left = kept(ledger).group_by("identity").aggregate([([], "count_all")])
+    enough = left["identity"].filter(pc.greater_equal(left["count_all"], min_images)).combine_chunks()
+    still_kept = pc.equal(ledger["outcome"], Outcome.KEPT.value)
+    too_few = pc.and_(still_kept, pc.invert(pc.is_in(ledger["identity"], value_set=enough)))
+    return _with_outcome(ledger, too_few, Outcome.TOO_FEW_IMAGES)
+
+
+def _with_outcome(ledger: pa.Table, rows: pa.ChunkedArray, outcome: Outcome) -> pa.Table:
+    changed = {
+        "outcome": pc.if_else(rows, outcome.value, ledger["outcome"]),
+        "key": pc.if_else(rows, pa.scalar(None, pa.string()), ledger["key"]),
+        "staged_mtime_ns": pc.if_else(rows, pa.scalar(None, pa.int64()), ledger["staged_mtime_ns"]),
+    }
+    return pa.table([changed.get(name, ledger[name]) for name in LEDGER.names], schema=LEDGER)
