@@ -10,7 +10,7 @@ from include.faceset.ground import files
 from include.faceset.people import People
 from include.faceset.release import history, release
 from include.faceset.run.run import Run
-from include.faceset.training import arcface_torch
+from include.faceset.training.trainers import TRAINERS
 
 
 def in_bucket(
@@ -65,7 +65,7 @@ def published_files(run: Run) -> list[str]:
     """Names of the files that a release may have in the bucket."""
     return [
         *release.SEALED_FILES,
-        arcface_torch.file_name(run.dataset.name),
+        *(trainer.file_name(run.dataset.name) for trainer in TRAINERS),
         release.SUMMARY_FILE,
         release.SUMMARY_JSON_FILE,
     ]

@@ -21,7 +21,8 @@ from include.faceset.people import People
 from include.faceset.release import classes, release
 from include.faceset.release.release import Release
 from include.faceset.run.run import Run
-from include.faceset.training import arcface_torch, schedule
+from include.faceset.training import schedule
+from include.faceset.training.trainers import TRAINERS
 
 _OF_SHARDS = {"shards", "groups"}
 
@@ -133,6 +134,8 @@ def _tell(run: Run, folder: Path, building: Path, anew: Release) -> None:
     }
     files.write_text(building / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n", within=building)
     files.write_text(building / release.SUMMARY_FILE, receipt.of_release(facts), within=building)
-    name = arcface_torch.file_name(anew.dataset)
-    if (folder / name).exists():
-        files.write_text(building / name, arcface_torch.render(anew.dataset, anew.release_id, config), within=building)
+    for number, trainer in enumerate(TRAINERS):
+        name = trainer.file_name(anew.dataset)
+        if (folder / name).exists():
+            said = config if number == 0 else trainer.values(run, anew.identities, anew.images)
+            files.write_text(building / name, trainer.render(anew.dataset, anew.release_id, said), within=building)

@@ -24,11 +24,13 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from include.faceset.declared.params import Decode
+from include.faceset.images.checks import CHECKS
+from include.faceset.images.inspection import Inspection
 from include.faceset.images.jpeg import JPEG, MADE_UP, PNG, has_whole_header, jpeg_bits, jpeg_warning, plain_jpeg
 from include.faceset.images.sparing import PIXEL_BYTES, READ_OF_LARGE, Sparing, Spent
 from include.faceset.ledger import Outcome
@@ -37,17 +39,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 """Pillow's names of the formats that torchvision's ImageFolder lists by suffix."""
 _SIGNATURES = (JPEG, PNG, b"II*\0", b"MM\0*")
 """How files of these formats begin, where nothing else begins so."""
-
-
-class Inspection(NamedTuple):
-    """What the bytes are: `rejected` is None for a good image; format and colour where known.
-
-    The colour is Pillow's mode, and behind a comma what the loader passes over.
-    """
-
-    rejected: Outcome | None
-    format: str | None = None
-    colour: str | None = None
 
 
 @contextmanager
@@ -70,6 +61,14 @@ def inspect(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
         return Inspection(Outcome.EMPTY_FILE)
     if decode == "off":
         return Inspection(None)
+    seen = _inspect(data, size, decode)
+    for check in CHECKS if seen.rejected is None else ():
+        if (rejected := check(data, seen)) is not None:
+            return seen._replace(rejected=rejected)
+    return seen
+
+
+def _inspect(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
     mode = plain_jpeg(data, size)
     if mode and (jpeg_warning(data) is None if decode == "full" else has_whole_header(data)):
         return Inspection(None, "JPEG", mode)

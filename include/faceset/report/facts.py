@@ -21,7 +21,8 @@ from include.faceset.report.counts import count, histogram
 from include.faceset.report.took import Step
 from include.faceset.run.run import Run
 from include.faceset.run.selected import read_counts
-from include.faceset.training import arcface_torch, schedule
+from include.faceset.training import schedule
+from include.faceset.training.trainers import TRAINERS
 
 
 def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] 
     counted = count(run, folder)
     an_identity = tables.read(folder / release.CLASSES_FILE, ["images"])["images"]
     settings = run.dataset.training
-    config = arcface_torch.values(run, sealed.identities, sealed.images)
+    config = TRAINERS[0].values(run, sealed.identities, sealed.images)
     before = memory.baseline(run)
     return {
         "dataset": run.dataset.name,
@@ -82,7 +83,7 @@ def foresee(
     states = changes.foreseen(run)
     images = pa.concat_tables([state.images for state in states])
     identities = sum(len(state.identities) for state in states)
-    values = training_values(run, arcface_torch.values(run, identities, images.num_rows))
+    values = training_values(run, TRAINERS[0].values(run, identities, images.num_rows))
     planned = schedule.plan(run.dataset.training, identities, images.num_rows)
     before = memory.baseline(run)
     return {

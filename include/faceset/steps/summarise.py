@@ -22,7 +22,7 @@ from include.faceset.report.took import Step
 from include.faceset.run import owner
 from include.faceset.run.attempt import attempt
 from include.faceset.run.run import Run
-from include.faceset.training import arcface_torch
+from include.faceset.training.trainers import TRAINERS
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +112,9 @@ def foretell(run: Run, took: list[Step], bucket: Bucket | None) -> dict[str, Any
 
 def publish_summary(run: Run, release_id: str, bucket: Bucket) -> None:
     """Put the config and the summary of a release beside the bucket's prefix."""
+    configs = [trainer.file_name(run.dataset.name) for trainer in TRAINERS]
     with bucket.hold(owner.token(run)) as check:
-        for name in (arcface_torch.file_name(run.dataset.name), release.SUMMARY_FILE, release.SUMMARY_JSON_FILE):
+        for name in (*configs, release.SUMMARY_FILE, release.SUMMARY_JSON_FILE):
             bucket.put(run.release(release_id) / name, f"{release_id}/{name}", check)
 
 

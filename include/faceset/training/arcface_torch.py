@@ -3,14 +3,21 @@
 It is imported as ``configs.<file name without .py>`` after ``configs.base``, which it updates
 (recognition/arcface_torch/utils/utils_config.py)."""
 
+import ast
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from include.faceset.run.run import Run
 
+_IMPORT = "import runpy, sys; print(repr(dict(runpy.run_path(sys.argv[1])['config'])))"
+
 
 def file_name(dataset: str) -> str:
+    """What the config is called: a module's name, so without dots and dashes."""
     return f"{dataset}_imagefolder.py"
 
 
@@ -44,3 +51,19 @@ def render(dataset: str, release_id: str, config: dict[str, Any]) -> str:
     environment.filters["repr"] = repr
     template = environment.get_template("imagefolder.py.j2")
     return template.render(dataset=dataset, release_id=release_id, values=config)
+
+
+def read_back(path: Path) -> dict[str, Any]:
+    """Import a config in a fresh interpreter; what it sets. Raises ValueError if it cannot be imported."""
+    # -I: nothing of this process's environment may help the import.
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", _IMPORT, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if result.returncode:
+        raise ValueError(f"cannot be imported: {result.stderr.strip().splitlines()[-1]}")
+    found: dict[str, Any] = ast.literal_eval(result.stdout)
+    return found

@@ -1,0 +1,16 @@
+"""What the bytes of a file are, as far as they were looked at."""
+
+from typing import NamedTuple
+
+from include.faceset.ledger import Outcome
+
+
+class Inspection(NamedTuple):
+    """What the bytes are: `rejected` is None for a good image; format and colour where known.
+
+    The colour is Pillow's mode, and behind a comma what the loader passes over.
+    """
+
+    rejected: Outcome | None
+    format: str | None = None
+    colour: str | None = None
