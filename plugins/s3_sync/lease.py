@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from s3_sync.bucket.capabilities import Probe, Writes, conditional_writes, sweep, written
+from s3_sync.bucket.capabilities import Writes, conditional_writes
 from s3_sync.bucket.clock import aware, time_at
 from s3_sync.bucket.connection import REQUEST_TIMEOUT_S, RETRY_TIMEOUT_S
+from s3_sync.bucket.probe import Probe, sweep, written
 from s3_sync.bucket.retry import ATTEMPTS, ask
 from s3_sync.bucket.target import LEASE
 from s3_sync.errors import DestinationNotReady, LeaseHeld, LeaseLost, S3SyncError, cause

@@ -17,8 +17,11 @@ from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError
 
 from s3_sync.bucket import capabilities
-from s3_sync.bucket.capabilities import Capabilities, Probe
+from s3_sync.bucket.capabilities import Capabilities
 from s3_sync.bucket.clock import time_at
+from s3_sync.bucket.privacy import EVERYBODY, is_public
+from s3_sync.bucket.probe import Probe
+from s3_sync.bucket.refusals import REMEDIES, client_error, region_remedy
 from s3_sync.bucket.retry import Damaged, ask
 from s3_sync.bucket.roundtrip import check_one_place
 from s3_sync.bucket.store import Patience
@@ -28,8 +31,8 @@ from s3_sync.lease import check_writes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from s3_sync.bucket.capabilities import ProbeObject
     from s3_sync.bucket.prefix import S3Prefix
+    from s3_sync.bucket.probe import ProbeObject
 
 log = logging.getLogger(__name__)
 
@@ -43,21 +46,6 @@ AT_ONCE = 2 + len(capabilities.QUESTIONS)
 _NO_ENCRYPTION = "leave it to the bucket's default, or use an endpoint that has it (on some only with TLS)"
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, RequestTimeTooSkewed
 MAX_SKEW = timedelta(minutes=15)
-EVERYBODY = (
-    "http://acs.amazonaws.com/groups/global/AllUsers",
-    "http://acs.amazonaws.com/groups/global/AuthenticatedUsers",
-)
-REMEDIES = {
-    "RequestTimeTooSkewed": "the clock of this machine is wrong: synchronise it (timedatectl set-ntp true)",
-    "InvalidAccessKeyId": "the access key is unknown: correct the connection's login",
-    "SignatureDoesNotMatch": "the secret key does not fit the access key: correct the connection's password",
-    "ExpiredToken": "the session token has expired: get new credentials",
-    "InvalidToken": "the session token is wrong: get new credentials",
-    "PermanentRedirect": "the bucket is in another region: set region_name in the connection's extra",
-    "AuthorizationHeaderMalformed": "the bucket is in another region: set region_name in the connection's extra",
-    "NoSuchBucket": "the bucket does not exist, and is never created here: create it (aws s3 mb s3://…) and block"
-    " public access to it, or correct the destination",
-}
 
 
 def check_destination(prefix: S3Prefix, *, sole_writer: bool = False) -> Capabilities:
@@ -106,7 +94,7 @@ class _Check:
             if status == 404:
                 raise self._not_ready("cannot be found", REMEDIES["NoSuchBucket"], error) from error
             if status == 301 or (region and region != self.connection.resolved.region):
-                raise self._not_ready("is elsewhere", _region_remedy(region), error) from error
+                raise self._not_ready("is elsewhere", region_remedy(region), error) from error
             # HEAD has no body, so no code that would tell why: the listing has one.
             self.listing()
             remedy = "it is missing, or these credentials may not see it (s3:ListBucket)"
@@ -117,7 +105,7 @@ class _Check:
             raise self._not_ready("does not tell what time it is there (header Date)", remedy)
         region = head.get("BucketRegion")
         if region and region != self.connection.resolved.region and "amazonaws.com" in self.connection.endpoint:
-            raise self._not_ready(f"is in {region}", _region_remedy(region))
+            raise self._not_ready(f"is in {region}", region_remedy(region))
 
     def _same_time(self, answer: Any) -> None:
         if (there := time_at(answer)) is not None:
@@ -149,7 +137,7 @@ class _Check:
         try:
             done = self._ask(put, **wanted)
         except (ClientError, DestinationNotReady) as error:
-            refusal = _refusal(error)
+            refusal = client_error(error)
             if asked and refusal and self._is_taken(put, **plain, late=True):
                 raise self._not_ready(f"does not encrypt with {asked} as asked", _NO_ENCRYPTION, refusal) from error
             if error is refusal and self._is_taken(put, **wanted, IfNoneMatch="*"):
@@ -217,7 +205,7 @@ class _Check:
 
     def policy(self) -> None:
         status = self._readable("policy status", self.client.get_bucket_policy_status)
-        if status["PolicyStatus"].get("IsPublic") if status else _is_public(self._readable("policy", self._policy)):
+        if status["PolicyStatus"].get("IsPublic") if status else is_public(self._readable("policy", self._policy)):
             raise self._not_ready("has a public policy", "remove the public statement from the bucket's policy")
         acl = self._readable("ACL", self.client.get_bucket_acl)
         grantees = {grant.get("Grantee", {}).get("URI") for grant in (acl or {}).get("Grants", ())}
@@ -259,28 +247,3 @@ class _Check:
         if isinstance(error, ClientError):
             remedy = REMEDIES.get(error.response["Error"].get("Code", ""), remedy)
         return DestinationNotReady(f"bucket {self.target.bucket} {what}{why}: {remedy}")
-
-
-def _refusal(error: Exception) -> ClientError | None:
-    """Return what the server said: at once, or each time that it was asked again."""
-    said = error.__cause__.__cause__ if error.__cause__ else error
-    return said if isinstance(said, ClientError) else None
-
-
-def _region_remedy(region: str | None) -> str:
-    return f"set region_name to {region or 'the region of the bucket'} in the extra of the connection"
-
-
-def _is_public(policy: dict[str, Any] | None) -> bool:
-    """Tell whether a policy allows anything to everybody, for a server that does not judge its policies itself."""
-    statements = policy.get("Statement", []) if policy else []
-    return any(
-        one.get("Effect") == "Allow" and _is_everybody(one.get("Principal")) and not one.get("Condition")
-        for one in (statements if isinstance(statements, list) else [statements])
-    )
-
-
-def _is_everybody(principal: Any) -> bool:
-    if isinstance(principal, dict):
-        return any(_is_everybody(one) for one in principal.values())
-    return "*" in principal if isinstance(principal, list) else principal == "*"

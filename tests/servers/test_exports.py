@@ -12,7 +12,7 @@ from s3_sync import lease
 from s3_sync.bucket.target import POINTER, S3Target
 from s3_sync.errors import UploadFailed
 from s3_sync.proof.publish import publish
-from s3_sync.sources import source
+from s3_sync.sources import ranges
 from s3_sync.sources.source import S3Source
 from tests.servers.matrix import promise
 from tests.servers.places import Place
@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 def listed(target: S3Target) -> dict[str, str]:
     """ETag by key, each of which is listed once."""
-    found = pa.Table.from_batches(S3Source(target.uri).listing(""), schema=source.SCHEMA)
+    found = pa.Table.from_batches(S3Source(target.uri).listing(""), schema=ranges.SCHEMA)
     assert len(found) == len(set(found["key"].to_pylist()))
     return dict(zip(found["key"].to_pylist(), found["etag"].to_pylist(), strict=True))
 

@@ -11,10 +11,11 @@ from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 
 from s3_sync.bucket.boto import Hook, prepare
-from s3_sync.bucket.credentials import S3Credentials, explained
+from s3_sync.bucket.credentials import S3Credentials
 from s3_sync.bucket.named import DEFAULT, check_connection, how_to_add
 from s3_sync.bucket.options import check_encryption
 from s3_sync.bucket.prefix import S3Prefix
+from s3_sync.bucket.remedies import explained
 from s3_sync.bucket.resolved import SIGNATURE, Resolved, resolve
 from s3_sync.bucket.store import Patience, build
 from s3_sync.bucket.target import check_bucket

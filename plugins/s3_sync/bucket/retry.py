@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
-from s3_sync.bucket.credentials import is_refused
+from s3_sync.bucket.remedies import is_refused
 from s3_sync.errors import NoAnswer, cause
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from obstore.store import S3Store
 
-    from s3_sync.bucket.capabilities import Probe, ProbeObject
+    from s3_sync.bucket.probe import Probe, ProbeObject
 
 
 def check_one_place(probe: Probe, store: S3Store) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from s3_sync.bucket.capabilities import Probe, versioning
+from s3_sync.bucket.capabilities import versioning
+from s3_sync.bucket.probe import Probe
 from s3_sync.bucket.retry import pages
 from s3_sync.listing import archived
 

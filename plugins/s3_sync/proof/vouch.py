@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from s3_sync.bucket.capabilities import Probe, checks_bytes
+from s3_sync.bucket.capabilities import checks_bytes
+from s3_sync.bucket.probe import Probe
 from s3_sync.bucket.retry import Damaged
 from s3_sync.listing import archived
 

@@ -21,12 +21,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError
 
-from s3_sync.bucket.capabilities import Probe, conditional_copy
+from s3_sync.bucket.capabilities import conditional_copy
+from s3_sync.bucket.probe import Probe
 from s3_sync.bucket.retry import ask
 from s3_sync.errors import InvalidObjects, InvalidOption
 from s3_sync.listing import archived
 from s3_sync.listing.archived import ObjectArchived
-from s3_sync.sources.source import S3Source, read_object
+from s3_sync.sources.reading import read_object
+from s3_sync.sources.source import S3Source
 from s3_sync.sync import expected
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
 from s3_sync.errors import CredentialsNotReady, LeaseLost, cause
-from s3_sync.sources.source import bare
+from s3_sync.sources.reading import bare
 from s3_sync.sync import record
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from s3_sync.bucket.target import S3Target
 from s3_sync.errors import SourceNotReady, UploadFailed, VerifyFailed
 from s3_sync.listing import archived, contents
 from s3_sync.proof.verify import verify
-from s3_sync.sources import source as sources
+from s3_sync.sources import ranges
 from s3_sync.sources.origins import Origin
 from s3_sync.sources.source import S3Source
 from s3_sync.sync import expected as expected_objects
@@ -170,7 +170,7 @@ class TestSource:
             admin.put_object(Bucket=BUCKET, Key=target.key(key), Body=b"x", StorageClass=storage_class)
         front.rewrite = restored
         for name, readable in (("aws_default", {"4.jpg"}), ("front", {"2.jpg", "4.jpg"})):
-            found = pa.Table.from_batches(S3Source(target.uri, name).listing(""), schema=sources.SCHEMA).to_pylist()
+            found = pa.Table.from_batches(S3Source(target.uri, name).listing(""), schema=ranges.SCHEMA).to_pylist()
             assert {row["key"] for row in found if row["etag"]} == readable
             assert {row["key"] for row in found} == set(classes)
 
@@ -217,7 +217,7 @@ class TestSource:
         export = S3Target.parse(target.uri.replace("/set/", "/export/"))
         for key, data in FILES.items():
             admin.put_object(Bucket=BUCKET, Key=export.key(key), Body=data)
-        listed = pa.Table.from_batches(S3Source(export.uri).listing(""), schema=sources.SCHEMA)
+        listed = pa.Table.from_batches(S3Source(export.uri).listing(""), schema=ranges.SCHEMA)
         rows = expected_objects.walk(source)
         etags = listed["etag"].take(pa.array([listed["key"].to_pylist().index(key) for key in rows["key"].to_pylist()]))
         rows = rows.append_column("export", pa.array(["e"] * 3)).append_column("path", rows["key"])

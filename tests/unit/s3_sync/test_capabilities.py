@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from local.seaweed import S3Server
-from s3_sync.bucket import capabilities
-from s3_sync.bucket.capabilities import NAME, Probe, Writes
+from s3_sync.bucket import capabilities, probe
+from s3_sync.bucket.capabilities import Writes
 from s3_sync.bucket.connection import S3Connection, connect
+from s3_sync.bucket.probe import NAME, Probe
 from s3_sync.bucket.target import S3Target
 from s3_sync.preflight import check_destination
 from s3_sync.sync import delete
@@ -40,7 +41,7 @@ def test_what_a_killed_question_left_is_swept(admin: Any, connection: S3Connecti
     beside = target.releases
     for key in (f"{NAME}killed", f"{NAME}other/one", "latest.json"):
         admin.put_object(Bucket=target.bucket, Key=beside.key(key), Body=b"one")
-    capabilities.sweep(connection.at(beside))
+    probe.sweep(connection.at(beside))
     assert left(admin, target) == [("Versions", beside.key("latest.json"))]
 
 

@@ -29,7 +29,7 @@ from s3_sync.bucket.target import POINTER
 from s3_sync.errors import S3SyncError
 from s3_sync.listing import contents
 from s3_sync.preflight import check_destination
-from s3_sync.sources import source
+from s3_sync.sources import ranges, source
 from s3_sync.sources.origins import Origin
 from s3_sync.sources.source import S3Source
 from s3_sync.sync import transfer
@@ -276,7 +276,7 @@ def take(lanes: Lanes, lane: Lane, *, streamed: bool) -> list[str]:
     The destination has the export's own endpoint, and its server copies, or (``streamed``) another one.
     """
     export = S3Source(lanes.export.uri, lane.name)
-    listed = pa.Table.from_batches(export.listing(""), schema=source.SCHEMA)
+    listed = pa.Table.from_batches(export.listing(""), schema=ranges.SCHEMA)
     read = {row["key"]: export.read(row["key"], row["etag"]) for row in listed.to_pylist()}
     contents = {key: content for key, content in read.items() if content is not None}
     wrong = [] if contents.items() <= EXPORT.items() else ["what it read is not what is there"]

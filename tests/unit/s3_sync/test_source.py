@@ -14,15 +14,17 @@ from local import seaweed
 from s3_sync.bucket.connection import S3Connection
 from s3_sync.bucket.target import S3Target
 from s3_sync.errors import SourceNotReady
+from s3_sync.sources import ranges
 from s3_sync.sources import source as sources
-from s3_sync.sources.source import S3Source, bounds_of, in_ranges
+from s3_sync.sources.ranges import bounds_from, in_ranges
+from s3_sync.sources.source import S3Source
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import BUCKET, airflow_connection
 
 
 def rows(source: S3Source, below: str = "") -> dict[str, tuple[int, str]]:
     """Size and ETag by key; each key is listed once."""
-    found = pa.Table.from_batches(source.listing(below), schema=sources.SCHEMA)
+    found = pa.Table.from_batches(source.listing(below), schema=ranges.SCHEMA)
     assert len(found) == len(set(found["key"].to_pylist()))
     return {row["key"]: (row["size"], row["etag"]) for row in found.to_pylist()}
 
@@ -84,7 +86,7 @@ def test_a_first_page_without_keys_is_not_the_end(
     real = sources.raw_pages
 
     def none_at_first(*where: Any) -> Iterator[pa.RecordBatch]:
-        yield pa.RecordBatch.from_pylist([], schema=sources.SCHEMA)
+        yield pa.RecordBatch.from_pylist([], schema=ranges.SCHEMA)
         yield from real(*where)
 
     monkeypatch.setattr(sources, "raw_pages", none_at_first)
@@ -105,13 +107,13 @@ def test_ranges_are_the_whole_whatever_the_order(keys: set[str], start: str, by_
         return [key for key in there if place is None or order(key) > order(place)]
 
     def page(some: list[str]) -> pa.RecordBatch:
-        return pa.record_batch([some, [1] * len(some), [1] * len(some), ["e"] * len(some)], schema=sources.SCHEMA)
+        return pa.record_batch([some, [1] * len(some), [1] * len(some), ["e"] * len(some)], schema=ranges.SCHEMA)
 
     def pages(after: str | None) -> Any:
         found = behind(after)
         yield from (page(found[at : at + 3]) for at in range(0, max(1, len(found)), 3))
 
-    bounds = bounds_of(page(there[:3])["key"], lambda place: next(iter(behind(place)), None))
+    bounds = bounds_from(page(there[:3])["key"], lambda place: next(iter(behind(place)), None))
     listed = [key for one in in_ranges(pages, bounds) for key in one["key"].to_pylist()]
     assert sorted(listed) == sorted(there)
 
@@ -125,14 +127,14 @@ def test_ranges_are_the_whole_whatever_the_order(keys: set[str], start: str, by_
         ("2026-11-27T08:31:30+02:00", 1795761090 * 10**9),
         ("2026-11-27T06:31:30.120", 1795761090 * 10**9 + 120_000_000),
         ("1969-12-31T23:59:59Z", -(10**9)),
-        ("2446-05-10T00:00:00Z", sources.MOST_US * 1000),
-        ("9999-12-31T23:59:59Z", sources.MOST_US * 1000),
-        ("0001-01-01T00:00:00Z", -sources.MOST_US * 1000),
-        ("", -sources.MOST_US * 1000),
+        ("2446-05-10T00:00:00Z", ranges.MOST_US * 1000),
+        ("9999-12-31T23:59:59Z", ranges.MOST_US * 1000),
+        ("0001-01-01T00:00:00Z", -ranges.MOST_US * 1000),
+        ("", -ranges.MOST_US * 1000),
     ],
 )
 def test_when_an_object_was_written_is_told_within_64_bits(written: str, expected: int) -> None:
-    assert sources._times([written, "2026-01-01T00:00:00Z"])[0].as_py() == expected
+    assert ranges._times([written, "2026-01-01T00:00:00Z"])[0].as_py() == expected
 
 
 def test_a_listing_with_times_that_no_table_holds_is_a_listing(
