@@ -15,7 +15,7 @@ SERVERS := bindfs bubblewrap ceph-common ceph-mon ceph-osd curl iproute2 postgre
 
 # include/ is imported from the project root, plugins by their own names.
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
-# AIRFLOW_HOME: the user's if set, else .local/airflow (local/stack.py decides; tests always use a temporary one).
+# AIRFLOW_HOME: the user's if set, else .local/airflow (local/airflow/stack.py decides; tests always use a temporary one).
 
 # The arguments of `make run` and `make sample` reach Python through the environment exactly as they were typed:
 # make exports what its command line sets, and `value` keeps it from reading a $ as its own.
@@ -30,23 +30,23 @@ $(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE ROWS ROUNDS RESULTS ARGS,
 ##@ Use
 .PHONY: run
 run: $(STAMP) ## Merge a drawn sample, or your data: SOURCE=/exports OUTPUT=/merged [DEST=s3://…/] [DATASET=…] [PARAMS='{"min_images": 3}']
-	@exec $(PY) -m local.run
+	@exec $(PY) -m local.commands.run
 
 .PHONY: up
 up: $(STAMP) ## Airflow with its web UI and an S3 server, until Ctrl-C
-	@exec $(PY) -m local.up
+	@exec $(PY) -m local.commands.up
 
 .PHONY: airflow
 airflow: $(STAMP) ## A command of Airflow's, for the one of `make up`: ARGS='backfill create --dag-id …'
-	@exec $(PY) -m local.cli
+	@exec $(PY) -m local.commands.airflow
 
 .PHONY: releases
 releases: $(STAMP) ## The releases that are kept of a dataset: [DATASET=…] [OUTPUT=/merged]
-	@exec $(PY) -m local.history
+	@exec $(PY) -m local.commands.releases
 
 .PHONY: sample
 sample: $(STAMP) ## Draw a sample of faces into .local/sample (SCALE=1: as large as the reference run)
-	@exec $(PY) -m local.sample
+	@exec $(PY) -m local.sample.sample
 
 ##@ Check
 # Side by side, as many as there are cores.
@@ -132,11 +132,11 @@ servers: ## Install what `make celery` and `make s3-servers` start: Debian's Pos
 
 .PHONY: compose-test
 compose-test: $(STAMP) ## docker-compose.yaml under Docker: up, the sample through it, down again
-	@exec $(PY) -m local.compose
+	@exec $(PY) -m local.commands.compose
 
 .PHONY: increment
 increment: $(STAMP) ## What a new part costs, next to a full run: [SCALE=0.05]
-	@exec $(PY) -m local.increment
+	@exec $(PY) -m local.commands.increment
 
 .PHONY: bench
 bench: $(STAMP) ## This project beside find, cp, s5cmd, rclone and the AWS CLI: [SCALE=1] [ROWS='scan copy'] [ROUNDS=3]

@@ -13,10 +13,10 @@ from typing import Any
 
 from bench import disk, growth, parse, peers, pipeline, report, s3, scale
 from bench.measure import BenchError, Row, measure
-from local import seaweed
-from local.run import UsageError, command
-from local.sample import Counts, make_reference
-from local.stack import ROOT, state_folder
+from local.airflow.settings import ROOT, state_folder
+from local.commands.run import UsageError, command
+from local.s3 import seaweed
+from local.sample.sample import Counts, make_reference
 
 DISK = ("parse", "scan", "copy", "link")
 S3 = ("upload", "upload-aws", "unchanged", "verify")

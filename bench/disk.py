@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import measure
 from bench.measure import Row, Target, Usage
 from bench.peers import of_machine
-from local.sample import FLAT, FOLDERS
+from local.sample.entries import FLAT, FOLDERS
 
 LISTING = "%s %T@ %p\\n"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from bench.disk import ours
 from bench.measure import Row, Target, Usage, run
 from bench.s3 import BUCKET, Bucket
-from local.sample import make_reference
+from local.sample.sample import make_reference
 
 SIZES = (0.1, 0.3, 1.0, 3.0)
 """Multiples of the scale that was asked for; the largest is not uploaded."""

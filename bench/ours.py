@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import include.faceset  # noqa: F401 chooses Arrow's allocator, as the DAG file does for every task
-from local.sample import EXPORTS, FLAT, FOLDERS
+from local.sample.entries import FLAT, FOLDERS
+from local.sample.sample import EXPORTS
 
 WORKERS = 2
 SHARDS = 16

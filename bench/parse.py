@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench import measure
 from bench.measure import Row, Usage
-from local.stack import ROOT
+from local.airflow.settings import ROOT
 
 SDK = "import airflow.sdk"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import Measured, Quantity, Target
-from local.stack import ROOT
+from local.airflow.settings import ROOT
 
 UNITS: dict[Quantity, str] = {"wall_s": "wall", "cpu_s": "CPU", "peak_mb": "peak memory"}
 

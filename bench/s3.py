@@ -10,8 +10,8 @@ from pathlib import Path
 from bench import measure
 from bench.disk import ours
 from bench.measure import Row, Target, Usage
-from local import seaweed
-from local.sample import FOLDERS
+from local.s3 import seaweed
+from local.sample.entries import FOLDERS
 
 BUCKET = "bench"
 WORKERS = "64"

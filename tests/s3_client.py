@@ -5,7 +5,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from local import seaweed
+from local.s3 import seaweed
 
 
 def client(server: seaweed.S3Server, credentials: seaweed.Credentials) -> Any:

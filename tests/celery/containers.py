@@ -27,8 +27,9 @@ from typing import Any
 
 import yaml
 
-from local import leash
-from local.stack import ROOT, StackError
+from local.airflow import leash
+from local.airflow.errors import StackError
+from local.airflow.settings import ROOT
 
 PROGRAMS = {
     "bwrap": "bubblewrap",

@@ -13,8 +13,10 @@ import pytest
 from include.faceset.declared import loading, params
 from include.faceset.ground.sharded import shard_of
 from include.faceset.run.run import Run
-from local import compose, seaweed, stack
-from local.sample import make_sample
+from local.airflow import api, settings
+from local.commands import compose
+from local.s3 import seaweed
+from local.sample.sample import make_sample
 from tests.celery import containers
 from tests.needs import require
 from tests.s3_client import client
@@ -22,7 +24,7 @@ from tests.unit.faceset.pipeline import run_to_seal
 
 pytestmark = pytest.mark.system
 
-DATASET = loading.load(stack.ROOT / "include" / "datasets" / "reidnet_v3.yaml")
+DATASET = loading.load(settings.ROOT / "include" / "datasets" / "reidnet_v3.yaml")
 SHARDS = 8
 """As many as two workers take at once (AIRFLOW__CELERY__WORKER_CONCURRENCY), so that each takes half."""
 
@@ -32,7 +34,7 @@ class System:
     """The services, their Airflow and their S3."""
 
     services: containers.Compose
-    airflow: stack.Stack
+    airflow: api.Stack
     s3: Any
 
     def objects(self, bucket: str, prefix: str) -> dict[str, bytes]:
@@ -126,7 +128,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def freeze_in_the_middle(
-    system: System, run: stack.Run, merged: Path, workers: dict[str, containers.Container]
+    system: System, run: api.Run, merged: Path, workers: dict[str, containers.Container]
 ) -> tuple[str, dict[int, str]]:
     """Stop both workers when both have shards in hand and one is in the middle of one: that one, and who has which."""
     deadline = time.monotonic() + 180
@@ -148,7 +150,7 @@ def freeze_in_the_middle(
     raise AssertionError(f"no shard was begun: {system.airflow.task_instances(run)}")
 
 
-def copies(system: System, run: stack.Run) -> dict[int, stack.TaskInstance]:
+def copies(system: System, run: api.Run) -> dict[int, api.TaskInstance]:
     """The tasks that copy, by shard: none is empty, so the map has them in their order."""
     return {one.map_index: one for one in system.airflow.task_instances(run) if one.task_id == "copy_shard"}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local import seaweed, storage
+from local.s3 import seaweed, storage
 from tests.kills.deployment import BUCKET, Deployment, worker
 from tests.s3_client import client
 

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from local import seaweed
-from local.seaweed import HOST, Credentials, S3Server
+from local.s3 import ports
+from local.s3.ports import HOST
+from local.s3.seaweed import Credentials, S3Server
 from tests.servers.processes import ServerError, endpoint_at, running, wait_until_it_answers
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def missing() -> str | None:
 @contextmanager
 def gateway(folder: Path) -> Iterator[S3Server]:
     """Run a new cluster in ``folder``, and give its gateway with one user. Raises ServerError."""
-    mon, port = seaweed._free_ports(2)
+    mon, port = ports.free_ports(2)
     fsid, osd = uuid4(), uuid4()
     conf, monmap = folder / "ceph.conf", folder / "monmap"
     conf.write_text(CONF.format(fsid=fsid, host=HOST, mon=mon, gateway=port, folder=folder))

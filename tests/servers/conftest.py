@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local import storage
+from local.s3 import storage
 from tests.servers import matrix, places
 from tests.servers.expected import EXPECTED
 from tests.servers.places import Place

@@ -18,7 +18,7 @@ from tests.unit.s3_sync.proxy import Answer, Request
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from local.seaweed import S3Server
+    from local.s3.seaweed import S3Server
 
 CONDITIONS = ("if-match", "if-none-match")
 CONDITIONS_OF_A_COPY = ("x-amz-copy-source-if-match", "x-amz-copy-source-if-none-match")

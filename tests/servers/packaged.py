@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local import seaweed
-from local.seaweed import HOST, Credentials, S3Server
-from local.stack import ROOT
+from local.airflow.settings import ROOT
+from local.s3 import ports
+from local.s3.ports import HOST
+from local.s3.seaweed import Credentials, S3Server
 from tests.servers.processes import ServerError, endpoint_at, running, wait_until_it_answers
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def installed(name: str) -> Path:
 @contextmanager
 def moto(folder: Path) -> Iterator[S3Server]:
     """Run moto's server; it keeps nothing."""
-    (port,) = seaweed._free_ports(1)
+    (port,) = ports.free_ports(1)
     command = [installed("moto") / "moto_server", "-H", HOST, "-p", str(port)]
     with running("moto", command, folder) as process:
         wait_until_it_answers(endpoint_at(port), process, folder / "moto.log")
@@ -64,7 +65,7 @@ def moto(folder: Path) -> Iterator[S3Server]:
 @contextmanager
 def localstack(folder: Path) -> Iterator[S3Server]:
     """Run LocalStack with S3 alone; it keeps nothing."""
-    (port,) = seaweed._free_ports(1)
+    (port,) = ports.free_ports(1)
     own = {"GATEWAY_LISTEN": f"{HOST}:{port}", "HOME": str(folder), "TMPDIR": str(folder)}
     command = [installed("localstack") / "python", "-m", "localstack.runtime.main"]
     with running("localstack", command, folder, LOCALSTACK | own) as process:

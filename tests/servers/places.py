@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from local import seaweed, storage
+from local.s3 import seaweed, storage
 from s3_sync.bucket.connection import S3Connection, connect
 from s3_sync.bucket.target import S3Target
 from tests.needs import require
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from local.seaweed import S3Server
+    from local.s3.seaweed import S3Server
 
 PLAIN, VERSIONED, SUSPENDED, LOCKED = (f"{name}.example.com" for name in ("plain", "versioned", "suspended", "locked"))
 BUCKETS = (PLAIN, VERSIONED, SUSPENDED, LOCKED)

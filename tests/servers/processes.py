@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from local.seaweed import HOST
-from local.stack import ROOT
+from local.airflow.settings import ROOT
+from local.s3.ports import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 START_TIMEOUT_S = 60.0
-LEASH = ROOT / "local/leash.py"
+LEASH = ROOT / "local/airflow/leash.py"
 
 
 class ServerError(RuntimeError):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from local import deployment
+from local.airflow import deployment
 from s3_sync.bucket.target import S3Target
 from tests.servers.places import PLAIN, VERSIONED, Place
 from tests.system.conftest import System

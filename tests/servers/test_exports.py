@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from include.faceset.release import release as releases
-from local import storage
+from local.s3 import storage
 from s3_sync import lease
 from s3_sync.bucket.target import POINTER, S3Target
 from s3_sync.errors import UploadFailed

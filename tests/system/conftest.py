@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from local import seaweed, stack, storage
+from local.airflow import api, stack
+from local.s3 import seaweed, storage
 from tests.s3_client import client
 
 BUCKET = "data-labeling.livereachmedia.com"
@@ -18,22 +19,22 @@ RUN_TIMEOUT_S = 240
 class System:
     """Airflow, its S3 server, and boto3 as the administrator of that server."""
 
-    airflow: stack.Stack
+    airflow: api.Stack
     s3: Any
 
-    def run(self, dag_id: str = "reidnet_v3", **conf: Any) -> stack.Run:
+    def run(self, dag_id: str = "reidnet_v3", **conf: Any) -> api.Run:
         """Trigger a DAG and wait until its run is over."""
         run = self.airflow.trigger(dag_id, conf)
         self.airflow.wait(run, timeout=RUN_TIMEOUT_S)
         return run
 
-    def states(self, run: stack.Run) -> dict[str, set[str | None]]:
+    def states(self, run: api.Run) -> dict[str, set[str | None]]:
         found: dict[str, set[str | None]] = {}
         for instance in self.airflow.task_instances(run):
             found.setdefault(instance.task_id, set()).add(instance.state)
         return found
 
-    def log(self, run: stack.Run, task_id: str) -> str:
+    def log(self, run: api.Run, task_id: str) -> str:
         instance = next(one for one in self.airflow.task_instances(run) if one.task_id == task_id)
         return self.airflow.task_log(run, instance).read_text()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local import stack
+from local.airflow import api
 from tests.system.conftest import BUCKET, RUN_TIMEOUT_S, System
 from tests.unit.faceset.pipeline import face, put
 
@@ -20,14 +20,14 @@ TASK = "approve_deletions"
 class Asked:
     """A run that has come to its question, and what a person can do about it."""
 
-    def __init__(self, system: System, run: stack.Run) -> None:
+    def __init__(self, system: System, run: api.Run) -> None:
         self.system, self.run = system, run
         self.path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{TASK}/-1/hitlDetails"
         self.wait()
 
     def wait(self) -> None:
         def asks() -> bool:
-            assert self.system.airflow.state(self.run) not in stack.FINISHED, self.system.states(self.run)
+            assert self.system.airflow.state(self.run) not in api.FINISHED, self.system.states(self.run)
             return self.system.states(self.run)[TASK] == {"awaiting_input"}
 
         self.system.airflow.until(asks, "the question", RUN_TIMEOUT_S)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from local import deployment, seaweed, stack
+from local.airflow import api, deployment
+from local.s3 import seaweed
 from tests.s3_client import client
 from tests.system.conftest import BUCKET, RUN_TIMEOUT_S, System
 from tests.unit.faceset.pipeline import face, put
@@ -35,15 +36,15 @@ class Project:
     folder: Path
     system: System
 
-    def run(self, **conf: Any) -> stack.Run:
+    def run(self, **conf: Any) -> api.Run:
         run = self.system.run(NAME, **conf)
         assert self.system.airflow.state(run) == "success", self.system.states(run)
         return run
 
-    def release_of(self, run: stack.Run) -> str:
+    def release_of(self, run: api.Run) -> str:
         return str(self.system.airflow.xcom(run, "seal")["release_id"])
 
-    def clear(self, run: stack.Run, task_id: str, *, downstream: bool = False) -> None:
+    def clear(self, run: api.Run, task_id: str, *, downstream: bool = False) -> None:
         self.system.airflow._call(
             "POST",
             f"/dags/{NAME}/clearTaskInstances",
@@ -56,12 +57,12 @@ class Project:
             },
         )
 
-    def cleared(self, run: stack.Run, task_id: str, *, downstream: bool = False) -> str:
+    def cleared(self, run: api.Run, task_id: str, *, downstream: bool = False) -> str:
         """The state in which a run ends after a task of it was cleared."""
         self.clear(run, task_id, downstream=downstream)
         return self.system.airflow.wait(run, timeout=RUN_TIMEOUT_S)
 
-    def mark(self, run: stack.Run, task_id: str) -> None:
+    def mark(self, run: api.Run, task_id: str) -> None:
         """Mark a task as success, as a person does in the UI; Airflow then runs what has failed after it."""
         path = f"/dags/{NAME}/dagRuns/{run.run_id}/taskInstances/{task_id}"
         self.system.airflow._call("PATCH", path, json={"new_state": "success"})
@@ -84,7 +85,7 @@ class Project:
         return on_disk["release_id"], json.loads(self.system.read(f"{PREFIX}.releases/latest.json"))["release_id"]
 
     def refuses(
-        self, run: stack.Run, task_id: str, why: str, *, downstream: bool = False, marked: str | None = None
+        self, run: api.Run, task_id: str, why: str, *, downstream: bool = False, marked: str | None = None
     ) -> None:
         """Clear a task, or mark the one before as success: it must fail at its first try, say why, change nothing."""
         before = self.seen()
@@ -171,7 +172,7 @@ def test_a_task_that_was_marked_as_success_is_named(project: Project) -> None:
     airflow = project.system.airflow
     airflow.unpause(NAME)
     airflow._call("PATCH", f"/dags/{NAME}", json={"is_paused": True})
-    run = stack.Run(NAME, airflow._call("POST", f"/dags/{NAME}/dagRuns", json={"logical_date": None})["dag_run_id"])
+    run = api.Run(NAME, airflow._call("POST", f"/dags/{NAME}/dagRuns", json={"logical_date": None})["dag_run_id"])
     project.mark(run, "preflight")
     airflow.unpause(NAME)
     assert airflow.wait(run, timeout=RUN_TIMEOUT_S) == "failed"

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from local import leash, seaweed, stack, storage
-from local.sample import make_sample
+from local.airflow import api, leash, process, stack
+from local.s3 import seaweed, storage
+from local.sample.sample import make_sample
 from tests.s3_client import client
 from tests.system.conftest import BUCKET, System
 
@@ -88,11 +89,11 @@ def test_killed_tasks_and_schedulers(frail: System, tmp_path: Path) -> None:
     log.info("killed: %s", ", ".join(killed))
 
 
-def until_it_works(airflow: stack.Stack, run: stack.Run) -> None:
+def until_it_works(airflow: api.Stack, run: api.Run) -> None:
     airflow.until(lambda: any(one.state == "running" for one in airflow.task_instances(run)), "a task", TIMEOUT_S)
 
 
-def kill(airflow: stack.Stack, rng: random.Random, *, scheduler: bool) -> str:
+def kill(airflow: api.Stack, rng: random.Random, *, scheduler: bool) -> str:
     """Kill the scheduler, or a process of a task as soon as there is one; the name of what was killed."""
     (leashed,) = [one for one in airflow.components if one.name == "scheduler"]
     if scheduler:
@@ -100,7 +101,7 @@ def kill(airflow: stack.Stack, rng: random.Random, *, scheduler: bool) -> str:
         leashed.process.wait(TIMEOUT_S)
         airflow.components.remove(leashed)
         log = leashed.log.with_name(f"scheduler-{time.monotonic_ns()}.log")
-        again = stack.Component.start("scheduler", ["scheduler", "--skip-serve-logs"], airflow.environment, log)
+        again = process.Component.start("scheduler", ["scheduler", "--skip-serve-logs"], airflow.environment, log)
         airflow.components.append(again)
         return "scheduler"
     deadline = time.monotonic() + 10
@@ -120,7 +121,7 @@ def title_of(pid: int) -> str:
         return ""
 
 
-def clear(airflow: stack.Stack, run: stack.Run) -> None:
+def clear(airflow: api.Stack, run: api.Run) -> None:
     """Clear what failed and what was not done because of it."""
     asked = {"dag_run_id": run.run_id, "only_failed": True, "include_downstream": True, "dry_run": False}
     airflow._call("POST", f"/dags/{run.dag_id}/clearTaskInstances", json=asked)

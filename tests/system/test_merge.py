@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from include.faceset.ledger import Outcome
-from local.sample import make_sample
+from local.sample.sample import make_sample
 from tests.system.conftest import System
 
 pytestmark = pytest.mark.system

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from local import deployment, seaweed, stack
+from local.airflow import api, deployment
+from local.s3 import seaweed
 from tests.s3_client import client
 from tests.system.conftest import BUCKET, System
 from tests.unit.faceset.pipeline import face, put
@@ -50,7 +51,7 @@ class Project:
         airflow.unpause(name)
         # Unpaused, it has a run of the schedule first; in the middle of the backfill that one would publish as well.
         airflow.until(
-            lambda: bool(runs := airflow.runs(name)) and set(runs.values()) <= stack.FINISHED, "its run", TIMEOUT_S
+            lambda: bool(runs := airflow.runs(name)) and set(runs.values()) <= api.FINISHED, "its run", TIMEOUT_S
         )
         before = set(airflow.runs(name))
         dates = ("--from-date", str(FRIDAYS[0]), "--to-date", str(FRIDAYS[-1]))
@@ -60,7 +61,7 @@ class Project:
             runs = airflow.runs(name)
             if "completed" not in options:
                 runs = {run_id: state for run_id, state in runs.items() if run_id not in before}
-            return bool(runs) and set(runs.values()) <= stack.FINISHED
+            return bool(runs) and set(runs.values()) <= api.FINISHED
 
         airflow.until(over, f"the backfill of {name}", TIMEOUT_S)
         return list(airflow.runs(name).values())
@@ -115,7 +116,7 @@ def test_backfills_in_any_order_end_in_the_same_release(project: Project) -> Non
     there = [friday for week, friday in enumerate(FRIDAYS) if week % 4 != 2]
     published = {}
     for name in ("latest", "each"):
-        runs = [stack.Run(name, run_id) for run_id in airflow.runs(name)]
+        runs = [api.Run(name, run_id) for run_id in airflow.runs(name)]
         backfilled = [system.states(run) for run in runs if run.run_id.startswith("backfill")]
         assert len(backfilled) == WEEKS
         assert sum(state["scan"] == {"success"} for state in backfilled) >= len(there)
@@ -134,8 +135,8 @@ def test_backfills_in_any_order_end_in_the_same_release(project: Project) -> Non
     # A training scheduled on the asset started, once, with what was published.
     airflow.until(lambda: bool(airflow.runs("train_when_published")), "the training", TIMEOUT_S)
     (run_id,) = airflow.runs("train_when_published")
-    assert airflow.wait(stack.Run("train_when_published", run_id), timeout=TIMEOUT_S) == "success"
-    assert airflow.xcom(stack.Run("train_when_published", run_id), "start_training") == {
+    assert airflow.wait(api.Run("train_when_published", run_id), timeout=TIMEOUT_S) == "success"
+    assert airflow.xcom(api.Run("train_when_published", run_id), "start_training") == {
         "download": f"s3://{BUCKET}/latest/set/",
         "release": f"s3://{BUCKET}/latest/set.releases/{first['release_id']}/",
         "release_id": first["release_id"],
@@ -146,7 +147,7 @@ def test_backfills_in_any_order_end_in_the_same_release(project: Project) -> Non
     # Once more over all: the last run publishes again, or has nothing to do if its week has no part; nothing is sent.
     assert set(project.backfill("latest", "--reprocess-behavior", "completed")) == {"success"}
     assert project.latest("latest") == first
-    backfilled = [stack.Run("latest", run_id) for run_id in airflow.runs("latest") if run_id.startswith("backfill")]
+    backfilled = [api.Run("latest", run_id) for run_id in airflow.runs("latest") if run_id.startswith("backfill")]
     again = [run for run in backfilled if system.states(run)["verify"] == {"success"}]
     assert len(again) <= 1
     assert [airflow.xcom(run, "sync")["uploaded"] for run in again] == [0] * len(again)
@@ -208,10 +209,10 @@ def test_an_asset_event_starts_a_run_on_the_part_that_landed(project: Project) -
     def new() -> dict[str, str]:
         return {run_id: state for run_id, state in airflow.runs("landing").items() if run_id.startswith("asset")}
 
-    airflow.until(lambda: bool(new()) and set(new().values()) <= stack.FINISHED, "the asset's run", TIMEOUT_S)
+    airflow.until(lambda: bool(new()) and set(new().values()) <= api.FINISHED, "the asset's run", TIMEOUT_S)
     ((run_id, state),) = new().items()
     assert state == "success"
-    assert airflow.xcom(stack.Run("landing", run_id), "scan", map_index=0)["parts"] == 1
+    assert airflow.xcom(api.Run("landing", run_id), "scan", map_index=0)["parts"] == 1
     assert "ann/2026-01-02__ann_face.png" in project.system.objects("landing/set/")
 
 
@@ -227,7 +228,7 @@ def test_the_scheduler_takes_the_part_of_its_date(project: Project) -> None:
     run_id = next(run_id for run_id, state in airflow.runs("ticking").items() if state == "success")
     run = airflow._call("GET", f"/dags/ticking/dagRuns/{run_id}")
     assert run["run_type"] == "scheduled"
-    assert airflow.xcom(stack.Run("ticking", run_id), "scan", map_index=0)["parts"] == 1
+    assert airflow.xcom(api.Run("ticking", run_id), "scan", map_index=0)["parts"] == 1
     tick = datetime.fromisoformat(run["logical_date"]).strftime("%Y-%m-%dT%H-%M")
-    summary = Path(airflow.xcom(stack.Run("ticking", run_id), "summary")["summary"])
+    summary = Path(airflow.xcom(api.Run("ticking", run_id), "summary")["summary"])
     assert json.loads((summary.parent / "summary.json").read_text())["parts"][0]["first"] == tick

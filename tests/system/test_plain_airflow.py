@@ -21,7 +21,7 @@ import httpx
 import pytest
 import yaml
 
-from local import seaweed
+from local.s3 import seaweed
 from tests.s3_client import client
 from tests.system.conftest import BUCKET
 from tests.unit.faceset.pipeline import face, put

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from local import seaweed
-from local.sample import make_sample
+from local.s3 import seaweed
+from local.sample.sample import make_sample
 from tests.system.conftest import BUCKET, System
 
 pytestmark = pytest.mark.system

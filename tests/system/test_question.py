@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from local import question, stack
+from local.airflow import api, question, settings
 from tests.system.conftest import BUCKET, RUN_TIMEOUT_S, System
 from tests.unit.faceset.pipeline import face, put
 
@@ -67,7 +67,7 @@ class Asked:
     system: System
     conf: dict[str, Any]
 
-    def ask(self, answers: list[str], typed_before: str = "") -> tuple[stack.Run, str, str]:
+    def ask(self, answers: list[str], typed_before: str = "") -> tuple[api.Run, str, str]:
         """The run, the state in which it ends, and what the terminal showed."""
         run = self.system.airflow.trigger("reidnet_v3", self.conf)
         master, terminal = pty.openpty()
@@ -112,11 +112,11 @@ def make_run(home: Path, source: Path, **arguments: Any) -> "subprocess.Popen[st
         "HOME": str(home),
         "OUTPUT": str(home / f"merged-{source.name}"),
         "PATH": os.defpath,
-        "PYTHONPATH": os.pathsep.join([str(stack.ROOT), str(stack.ROOT / "plugins")]),
+        "PYTHONPATH": os.pathsep.join([str(settings.ROOT), str(settings.ROOT / "plugins")]),
         "SOURCE": str(source),
     }
-    command = [sys.executable, "-m", "local.run"]
-    return subprocess.Popen(command, env=environment, cwd=stack.ROOT, start_new_session=True, text=True, **arguments)
+    command = [sys.executable, "-m", "local.commands.run"]
+    return subprocess.Popen(command, env=environment, cwd=settings.ROOT, start_new_session=True, text=True, **arguments)
 
 
 def test_make_run_asks_on_its_terminal_and_without_one_ends_with_what_to_do(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from local import deployment, seaweed
+from local.airflow import deployment
+from local.s3 import seaweed
 from tests.s3_client import client
 from tests.system.conftest import BUCKET, System
 from tests.unit.faceset.pipeline import FLAT, TREE, face, put

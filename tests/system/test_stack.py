@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from local import leash, progress, stack
+from local.airflow import api, errors, leash, progress, settings, stack
 
 pytestmark = pytest.mark.system
 
@@ -59,19 +59,19 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def airflow(dags: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Stack]:
+def airflow(dags: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[api.Stack]:
     with stack.running(tmp_path_factory.mktemp("airflow") / "home", dags=dags) as running:
         yield running
 
 
-def test_a_run_that_succeeds(airflow: stack.Stack) -> None:
+def test_a_run_that_succeeds(airflow: api.Stack) -> None:
     run = airflow.trigger("tiny", {})
     assert airflow.wait(run, timeout=120) == "success"
     assert airflow.xcom(run, "work") == [1, 2, 3]
     assert [airflow.xcom(run, "double", map_index=number) for number in range(3)] == [2, 4, 6]
 
 
-def test_a_run_that_fails_says_why(airflow: stack.Stack) -> None:
+def test_a_run_that_fails_says_why(airflow: api.Stack) -> None:
     run = airflow.trigger("tiny", {"fail": True})
     assert airflow.wait(run, timeout=120) == "failed"
     work = next(one for one in airflow.task_instances(run) if one.task_id == "work")
@@ -79,17 +79,17 @@ def test_a_run_that_fails_says_why(airflow: stack.Stack) -> None:
     assert any("ValueError: as asked" in one for one in progress.errors(airflow.task_log(run, work)))
 
 
-def test_a_dag_that_is_not_there(airflow: stack.Stack) -> None:
-    with pytest.raises(stack.StackError, match="to find DAG 'large'"):
+def test_a_dag_that_is_not_there(airflow: api.Stack) -> None:
+    with pytest.raises(errors.StackError, match="to find DAG 'large'"):
         airflow.trigger("large", {}, timeout=0)
 
 
-def test_the_same_state_is_not_used_twice(airflow: stack.Stack, dags: Path) -> None:
-    with pytest.raises(stack.StackError, match="is in use"), stack.running(airflow.home, dags=dags):
+def test_the_same_state_is_not_used_twice(airflow: api.Stack, dags: Path) -> None:
+    with pytest.raises(errors.StackError, match="is in use"), stack.running(airflow.home, dags=dags):
         pass
 
 
-def test_secrets_are_for_their_owner(airflow: stack.Stack) -> None:
+def test_secrets_are_for_their_owner(airflow: api.Stack) -> None:
     assert airflow.home.stat().st_mode & 0o077 == 0
     for name in ("passwords.json", "fernet.key"):
         assert (airflow.home / name).stat().st_mode & 0o077 == 0
@@ -102,7 +102,7 @@ def test_however_it_ends_no_process_and_no_run_is_left(dags: Path, tmp_path: Pat
     for number in (signal.SIGKILL, signal.SIGINT):
         command = [sys.executable, "-c", BUSY, str(home), str(dags)]
         # SPT_NOENV: setproctitle, with which Airflow names its processes, then leaves their environment readable.
-        environment = {**os.environ, "PYTHONPATH": str(stack.ROOT), "SPT_NOENV": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(settings.ROOT), "SPT_NOENV": "1"}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "busy\n"

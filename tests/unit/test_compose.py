@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from local import compose
+from local.commands import compose
 from tests.celery.containers import load
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +145,12 @@ def test_without_docker_the_test_under_docker_says_so(tmp_path: Path, docker: st
         (tmp_path / "docker").chmod(0o755)
     environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": f"{ROOT}:{ROOT / 'plugins'}"}
     asked = subprocess.run(
-        [sys.executable, "-m", "local.compose"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "local.commands.compose"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert asked.returncode == 2
     assert "needs Docker with Compose" in asked.stderr

@@ -8,7 +8,7 @@ import pytest
 
 from bench import disk, measure, report
 from bench.measure import BenchError, Row, Target, Usage
-from local.sample import FLAT, FOLDERS
+from local.sample.entries import FLAT, FOLDERS
 from tests.unit.faceset.pipeline import face, put
 
 

@@ -9,9 +9,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local import progress, run, storage
-from local.run import Plan, UsageError, plan
-from local.stack import TaskInstance
+from local.airflow import progress
+from local.airflow.api import TaskInstance
+from local.commands import run
+from local.commands.run import Plan, UsageError, plan
+from local.s3 import storage
 
 BUCKET = "data-labeling.livereachmedia.com"
 AWS = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "secret"}

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError
 
-from local.seaweed import Credentials, S3Server, SeaweedError, running
+from local.s3.errors import SeaweedError
+from local.s3.seaweed import Credentials, S3Server, running
 from tests.s3_client import client
 
 pytestmark = pytest.mark.long
@@ -103,7 +104,7 @@ def test_it_stops_when_the_block_fails(tmp_path: Path) -> None:
 
 def test_it_dies_with_its_parent_and_keeps_what_was_put(tmp_path: Path) -> None:
     program = (
-        "import sys, time, pathlib; from local.seaweed import running\n"
+        "import sys, time, pathlib; from local.s3.seaweed import running\n"
         f"with running(pathlib.Path(sys.argv[1]), [{DOTTED!r}]) as server:\n"
         "    print(server.pid, server.endpoint, flush=True); time.sleep(600)\n"
     )
@@ -127,7 +128,7 @@ def test_it_dies_with_its_parent_and_keeps_what_was_put(tmp_path: Path) -> None:
 
 
 def test_two_servers_never_share_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.seaweed.LOCK_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("local.s3.seaweed.LOCK_TIMEOUT_S", 0.0)
     with (
         running(tmp_path / "s3", [DOTTED]),
         pytest.raises(SeaweedError, match="in use by another S3 server"),

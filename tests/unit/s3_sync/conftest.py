@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from local import seaweed, storage
+from local.s3 import seaweed, storage
 from s3_sync.bucket.connection import S3Connection, connect
 from s3_sync.bucket.target import S3Target
 from tests.s3_client import client

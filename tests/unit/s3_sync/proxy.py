@@ -27,13 +27,13 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from local.seaweed import REGION
+from local.s3.seaweed import REGION
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
 
-    from local.seaweed import S3Server
+    from local.s3.seaweed import S3Server
 
     Choose = Callable[[str, int], str | None]
     Instead = Callable[["Request"], "Answer | None"]

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from local import seaweed
+from local.s3 import seaweed
 from s3_sync.bucket.connection import S3Connection, connect
 from s3_sync.bucket.target import S3Target
 from s3_sync.errors import SourceNotReady, UploadFailed, VerifyFailed

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from local.seaweed import S3Server
+from local.s3.seaweed import S3Server
 from s3_sync.bucket import capabilities, probe
 from s3_sync.bucket.capabilities import Writes
 from s3_sync.bucket.connection import S3Connection, connect

@@ -17,7 +17,7 @@ from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ClientError
 from obstore.exceptions import GenericError
 
-from local.seaweed import S3Server
+from local.s3.seaweed import S3Server
 from s3_sync import lease
 from s3_sync.bucket.connection import S3Connection, connect
 from s3_sync.bucket.credentials import S3Credentials

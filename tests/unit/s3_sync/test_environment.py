@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, SSLError
 from obstore.exceptions import BaseError
 
-from local.seaweed import S3Server
+from local.s3.seaweed import S3Server
 from s3_sync.bucket.connection import S3Connection, connect
 from s3_sync.bucket.target import S3Target
 from s3_sync.errors import DestinationNotReady, InvalidTarget, SourceNotReady

@@ -20,7 +20,7 @@ from include.faceset.ledger import Outcome
 from include.faceset.release import release
 from include.faceset.run.run import Run
 from include.faceset.steps import copy, preflight, scan, seal, select
-from local import seaweed, storage
+from local.s3 import seaweed, storage
 from s3_sync.bucket.connection import S3Connection, connect
 from s3_sync.bucket.target import S3Target
 from s3_sync.errors import InvalidObjects, UploadFailed

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from local.seaweed import S3Server
+    from local.s3.seaweed import S3Server
     from s3_sync.bucket.target import S3Target
 
     Choose = Callable[[str, int], str | None]

@@ -32,7 +32,7 @@ from tests.unit.s3_sync.conftest import airflow_connection
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from local.seaweed import S3Server
+    from local.s3.seaweed import S3Server
     from s3_sync.bucket.connection import S3Connection
     from s3_sync.bucket.target import S3Target
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from local import storage
-from local.seaweed import S3Server
+from local.s3 import storage
+from local.s3.seaweed import S3Server
 from s3_sync.bucket.connection import connect
 from s3_sync.errors import DestinationNotReady
 from s3_sync.sources.source import S3Source

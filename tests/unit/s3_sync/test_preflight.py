@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from local import storage
-from local.seaweed import Credentials, S3Server
+from local.s3 import storage
+from local.s3.seaweed import Credentials, S3Server
 from s3_sync.bucket.connection import S3Connection, connect
 from s3_sync.bucket.target import S3Target
 from s3_sync.errors import DestinationNotReady, InvalidOption

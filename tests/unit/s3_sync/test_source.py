@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local import seaweed
+from local.s3 import seaweed
 from s3_sync.bucket.connection import S3Connection
 from s3_sync.bucket.target import S3Target
 from s3_sync.errors import SourceNotReady

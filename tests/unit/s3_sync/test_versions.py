@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from local import seaweed
+from local.s3 import seaweed
 from s3_sync.bucket.connection import S3Connection
 from s3_sync.bucket.target import S3Target
 from s3_sync.proof.verify import verify

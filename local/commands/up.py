@@ -5,8 +5,9 @@ import time
 from urllib.parse import urlsplit
 
 from include.faceset.declared import loading
-from local import stack, storage
-from local.run import DATASETS, command, export_buckets
+from local.airflow import settings, stack
+from local.commands.run import DATASETS, command, export_buckets
+from local.s3 import storage
 
 CHECK_S = 1.0
 
@@ -25,13 +26,13 @@ def buckets() -> list[str]:
 
 def main() -> int:
     """Serve until a signal ends it."""
-    home = stack.airflow_home()
-    with storage.running(stack.state_folder() / "s3", buckets()) as s3:
+    home = settings.airflow_home()
+    with storage.running(settings.state_folder() / "s3", buckets()) as s3:
         print(f"S3:       {s3.description}")
         print("Airflow:  starting …", flush=True)
         with stack.running(home, environment=s3.environment, service=True) as airflow:
             print(f"Airflow:  {airflow.base_url}")
-            print(f"Log in:   {stack.USER}, with the password in {airflow.password_file}")
+            print(f"Log in:   {settings.USER}, with the password in {airflow.password_file}")
             print(f"Logs:     {home / 'logs'}")
             print("Stop it:  Ctrl-C", flush=True)
             while True:

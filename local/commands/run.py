@@ -20,14 +20,16 @@ import httpx
 
 from include.faceset.declared import loading, params
 from include.faceset.declared.dataset import Dataset
-from local import stack, storage
-from local.progress import Progress, errors
-from local.question import Asker, NobodyAnswersError, terminal
-from local.sample import make_sample
-from local.seaweed import SeaweedError
-from local.stack import Run, Stack, StackError, TaskInstance
+from local.airflow import settings, stack
+from local.airflow.api import Run, Stack, TaskInstance
+from local.airflow.errors import StackError
+from local.airflow.progress import Progress, errors
+from local.airflow.question import Asker, NobodyAnswersError, terminal
+from local.s3 import storage
+from local.s3.errors import SeaweedError
+from local.sample.sample import make_sample
 
-DATASETS = stack.ROOT / "include" / "datasets"
+DATASETS = settings.ROOT / "include" / "datasets"
 DEFAULT_DATASET = "reidnet_v3"
 PARAM_OF = {"SOURCE": "local_source", "OUTPUT": "output", "DEST": "destination"}
 
@@ -201,8 +203,8 @@ def command(work: Callable[[], int]) -> NoReturn:
 
 def main() -> int:
     """Do what the environment asks for and return the exit code."""
-    state = stack.state_folder()
-    return 0 if execute(plan(os.environ, state), state, stack.airflow_home()) else 1
+    state = settings.state_folder()
+    return 0 if execute(plan(os.environ, state), state, settings.airflow_home()) else 1
 
 
 if __name__ == "__main__":

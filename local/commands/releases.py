@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from include.faceset.declared import params
 from include.faceset.release import history, pointer, release
 from include.faceset.run.run import Run
-from local import stack
-from local.run import DEFAULT_DATASET, command, find_dataset
+from local.airflow import settings
+from local.commands.run import DEFAULT_DATASET, command, find_dataset
 
 
 def lines(run: Run) -> list[str]:
@@ -30,7 +30,7 @@ def asked_for(environment: Mapping[str, str]) -> Run:
         UsageError: there is no such dataset, or the output is no absolute path.
     """
     chosen = find_dataset(environment.get("DATASET") or DEFAULT_DATASET)
-    default = {"output": str(stack.state_folder() / "merged")} if chosen.name == DEFAULT_DATASET else {}
+    default = {"output": str(settings.state_folder() / "merged")} if chosen.name == DEFAULT_DATASET else {}
     named = {"output": environment["OUTPUT"]} if environment.get("OUTPUT") else {}
     return Run(chosen, params.check(default | named, chosen), "history")
 

@@ -1,45 +1,27 @@
-"""Airflow on one machine: its parts as child processes on free loopback ports, with SQLite and LocalExecutor.
+"""Airflow's REST API, as a person or a script would use it: runs, tasks, questions."""
 
-    with running(home) as stack:
-        run = stack.trigger("reidnet_v3", {"min_images": 3})
-        state = stack.wait(run)
-
-Whatever ends the block, or this process, ends every process that was started (see local/leash.py).
-"""
-
-import fcntl
-import json
-import os
-import secrets
-import socket
 import subprocess
-import sys
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
 
-ROOT = Path(__file__).resolve().parent.parent
-HOST = "127.0.0.1"
-USER = "admin"
+from local.airflow.errors import StackError
+from local.airflow.process import Component, airflow_command, end_of
+from local.airflow.settings import ROOT, START_TIMEOUT_S, USER
 
-START_TIMEOUT_S = 180.0
-STOP_TIMEOUT_S = 20.0
 IMPORT_GRACE_S = 15.0
+
+
 POLL_S = 0.5
+
+
 FINISHED = frozenset({"success", "failed"})
-
-
-class StackError(RuntimeError):
-    """Airflow did not start, or one of its parts ended; the message holds the end of its log."""
 
 
 @dataclass(frozen=True)
@@ -110,36 +92,6 @@ class Login(httpx.Auth):
             if response.status_code != httpx.codes.UNAUTHORIZED:
                 return
             self._token = ""
-
-
-@dataclass(frozen=True)
-class Component:
-    """One of Airflow's processes, at the other end of its leash."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    @classmethod
-    def start(cls, name: str, arguments: list[str], environment: Mapping[str, str], log: Path) -> Self:
-        command = [sys.executable, "-m", "local.leash", str(os.getpid()), airflow_command(), *arguments]
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in the terminal is for us alone: we then stop the parts in order
-            )
-        return cls(name, process, log)
-
-    def check(self) -> None:
-        """Raise StackError with the end of the log if the process has ended."""
-        code = self.process.poll()
-        if code is not None:
-            raise StackError(f"airflow {self.name} ended with exit code {code}. {_end_of(self.log)}")
 
 
 @dataclass(frozen=True)
@@ -317,7 +269,7 @@ class Stack:
         while not done():
             self.check()
             if time.monotonic() > deadline:
-                ends = "\n".join(_end_of(component.log) for component in self.components)
+                ends = "\n".join(end_of(component.log) for component in self.components)
                 raise StackError(f"Waited {timeout:.0f} s for {what}, in vain.\n{ends}")
             time.sleep(POLL_S)
 
@@ -325,184 +277,3 @@ class Stack:
 def _question_of(run: Run, instance: TaskInstance) -> str:
     where = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances"
     return f"{where}/{instance.task_id}/{instance.map_index}/hitlDetails"
-
-
-def state_folder() -> Path:
-    """Return where state is kept: AIRFLOW_HOME if that is set, else .local of the checkout."""
-    return Path(os.environ["AIRFLOW_HOME"]).resolve() if os.environ.get("AIRFLOW_HOME") else ROOT / ".local"
-
-
-def airflow_home() -> Path:
-    """Return AIRFLOW_HOME if that is set, else .local/airflow of the checkout."""
-    return state_folder() if os.environ.get("AIRFLOW_HOME") else ROOT / ".local" / "airflow"
-
-
-@contextmanager
-def running(
-    home: Path,
-    *,
-    dags: Path = ROOT / "dags",
-    environment: Mapping[str, str] | None = None,
-    service: bool = False,
-) -> Iterator[Stack]:
-    """Run Airflow with its state in `home` until the block ends, and then leave no process behind.
-
-    `environment` is added to what the processes see, for example a connection. With `service` it is an Airflow to
-    work with: schedules run, so do deferred tasks, and runs that a stop interrupted go on. Without, only what is
-    triggered here runs, and runs that were interrupted are marked as failed. Enter from a thread that lives as long
-    as the stack (see local/leash.py).
-
-    Raises:
-        StackError: `home` is in use by another stack, or a part does not start.
-    """
-    home = home.resolve()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    logs = home / "logs"
-    logs.mkdir(exist_ok=True)
-    with _locked(home), ExitStack() as stops:
-        base_url = f"http://{HOST}:{_free_port()}"
-        password = _kept(home / "passwords.json", lambda: json.dumps({USER: secrets.token_urlsafe(16)}))
-        everything = {
-            **os.environ,
-            **settings(home, dags, base_url, service=service),
-            **(environment or {}),
-        }
-        _migrate(home, everything)
-        components: list[Component] = []
-        stops.callback(_stop, components)
-        login = Login(base_url, json.loads(password)[USER])
-        client = stops.enter_context(
-            httpx.Client(base_url=f"{base_url}/api/v2", auth=login, timeout=30, trust_env=False)
-        )
-        stack = Stack(base_url, home, home / "passwords.json", client, everything, components, datetime.now(UTC))
-
-        def start(name: str, *arguments: str) -> None:
-            components.append(Component.start(name, [name, *arguments], everything, logs / f"{name}.log"))
-
-        start("api-server", "--host", HOST, "--port", base_url.rpartition(":")[2], "--workers", "1")
-        start("dag-processor")
-        stack.until(lambda: _answers(client), "Airflow's API server", START_TIMEOUT_S)
-        if not service:
-            stack.fail_unfinished()
-        # Task logs are read from the disk that they are written to: nobody needs to serve them.
-        start("scheduler", "--skip-serve-logs")
-        if service:
-            start("triggerer", "--skip-serve-logs")
-        yield stack
-
-
-def settings(home: Path, dags: Path, base_url: str = "http://localhost", *, service: bool = False) -> dict[str, str]:
-    """Return Airflow's configuration as environment variables; they win over any airflow.cfg."""
-    no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY", os.environ.get("no_proxy")), HOST, "localhost"]))
-    sections = {
-        "api": {"base_url": base_url, "secret_key": secrets.token_urlsafe(32)},
-        "api_auth": {"jwt_secret": secrets.token_urlsafe(64)},
-        "core": {
-            "dags_are_paused_at_creation": "True",
-            "dags_folder": str(dags.resolve()),
-            "execution_api_server_url": f"{base_url}/execution/",
-            "executor": "LocalExecutor",
-            "fernet_key": _kept(home / "fernet.key", lambda: urlsafe_b64encode(secrets.token_bytes(32)).decode()),
-            "load_examples": "False",
-            "parallelism": str(max(2, os.cpu_count() or 1)),
-            "plugins_folder": str(ROOT / "plugins"),
-            "simple_auth_manager_all_admins": "False",
-            "simple_auth_manager_passwords_file": str(home / "passwords.json"),
-            "simple_auth_manager_users": f"{USER}:admin",
-        },
-        "dag_processor": {
-            # A dataset file is read when its DAG file is parsed: who edits one in `make up` wants to see it soon.
-            "min_file_process_interval": "15" if service else "600",
-            "refresh_interval": "15" if service else "600",
-        },
-        "database": {
-            "load_default_connections": "False",
-            "sql_alchemy_connect_args": "local.sqlite.CONNECT_ARGS",
-            "sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}",
-        },
-        "logging": {"base_log_folder": str(home / "logs")},
-        "scheduler": {
-            "scheduler_idle_sleep_time": "0.2",
-            "use_job_schedule": str(service),
-        },
-        "usage_data_collection": {"enabled": "False"},
-    }
-    return {
-        "AIRFLOW_HOME": str(home),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins")]),
-        "NO_PROXY": no_proxy,
-        "no_proxy": no_proxy,
-        **{
-            f"AIRFLOW__{section.upper()}__{name.upper()}": value
-            for section, values in sections.items()
-            for name, value in values.items()
-        },
-    }
-
-
-def _migrate(home: Path, environment: Mapping[str, str]) -> None:
-    """Create the database or bring it up to date; a note beside it spares the four seconds next time."""
-    done, now = home / "migrated-by", version("apache-airflow")
-    if done.exists() and (home / "airflow.db").exists() and done.read_text() == now:
-        return
-    log = home / "logs" / "migrate.log"
-    component = Component.start("db migrate", ["db", "migrate"], environment, log)
-    try:
-        code = component.process.wait(START_TIMEOUT_S)
-    except subprocess.TimeoutExpired as error:
-        raise StackError(f"airflow db migrate did not end in {START_TIMEOUT_S:.0f} s. {_end_of(log)}") from error
-    finally:
-        _stop([component])
-    if code != 0:
-        raise StackError(f"airflow db migrate ended with exit code {code}. {_end_of(log)}")
-    done.write_text(now)
-
-
-def _answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/monitor/health").is_success
-    except httpx.ConnectError:
-        return False
-
-
-def _stop(components: list[Component]) -> None:
-    """End the components, all at once, and wait until nothing of them is left."""
-    for component in components:
-        component.process.terminate()
-    for component in components:
-        component.process.wait(STOP_TIMEOUT_S)
-
-
-@contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    with (home / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StackError(
-                f"{home} is in use: `make run` or `make up` of this checkout is running. "
-                "Wait for it or stop it; or set AIRFLOW_HOME to another folder."
-            ) from error
-        yield
-
-
-def _kept(path: Path, make: Callable[[], str]) -> str:
-    """Return the file's text, which only its owner can read; make it the first time."""
-    if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(make())
-    return path.read_text()
-
-
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def airflow_command() -> str:
-    return str(Path(sys.executable).with_name("airflow"))
-
-
-def _end_of(log: Path, lines: int = 20) -> str:
-    text = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return "\n".join([f"The end of {log}:", *(f"  {line}" for line in text[-lines:])])

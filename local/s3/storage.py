@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from local import seaweed
+from local.s3 import seaweed
 
 # Each of these names somebody's S3 or credentials: boto3's own chain, or Airflow's connection.
 OWN = (
@@ -91,7 +91,7 @@ def running(data: Path, buckets: Sequence[str]) -> Iterator[Storage]:
     """Give a run its S3 until the block ends; the embedded server keeps its objects in `data`.
 
     Raises:
-        local.seaweed.SeaweedError: the embedded server cannot be started.
+        local.s3.seaweed.SeaweedError: the embedded server cannot be started.
     """
     if names := own(os.environ):
         yield Storage(f"yours, as named by {', '.join(names)}", {})

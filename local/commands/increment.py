@@ -15,9 +15,12 @@ from typing import Any
 
 from numpy.random import default_rng
 
-from local import deployment, faces, seaweed, stack
-from local.run import command
-from local.sample import EXPORTS, FLAT, FOLDERS, make_reference
+from local.airflow import api, deployment, settings
+from local.commands.run import command
+from local.s3 import seaweed
+from local.sample import faces
+from local.sample.entries import FLAT, FOLDERS
+from local.sample.sample import EXPORTS, make_reference
 
 BUCKET = "increment"
 NAME = "increment"
@@ -73,7 +76,7 @@ def declared(folder: Path, reference: Path) -> dict[str, Any]:
     }
 
 
-def measure(airflow: stack.Stack, name: str, conf: dict[str, Any]) -> Cost:
+def measure(airflow: api.Stack, name: str, conf: dict[str, Any]) -> Cost:
     """Run once."""
     run, wall = deployment.timed_run(airflow, NAME, conf)
     work: dict[str, float] = {}
@@ -117,8 +120,8 @@ def table(costs: list[Cost]) -> str:
 def main() -> int:
     """Draw what is missing, run three times, print the table."""
     scale = float(os.environ.get("SCALE") or 0.05)
-    state = stack.state_folder() / f"increment-{scale:g}"
-    reference = Path(os.environ.get("SOURCE") or stack.state_folder() / f"sample-scale-{scale:g}")
+    state = settings.state_folder() / f"increment-{scale:g}"
+    reference = Path(os.environ.get("SOURCE") or settings.state_folder() / f"sample-scale-{scale:g}")
     make_reference(reference, scale)
     draw_part(reference, state / "weekly" / PARTS[1])
     for name in ("merged", "merged.releases", "airflow", "s3"):

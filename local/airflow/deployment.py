@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from local import seaweed, stack, storage
+from local.airflow import api, errors, settings, stack
+from local.s3 import seaweed, storage
 
 
 def copy_project(folder: Path, datasets: Mapping[str, Mapping[str, Any]]) -> None:
@@ -18,17 +19,17 @@ def copy_project(folder: Path, datasets: Mapping[str, Mapping[str, Any]]) -> Non
     leave_out = shutil.ignore_patterns("__pycache__", "reidnet_v3.yaml")
     for name in ("dags", "include", "plugins"):
         shutil.rmtree(folder / name, ignore_errors=True)
-        shutil.copytree(stack.ROOT / name, folder / name, ignore=leave_out)
+        shutil.copytree(settings.ROOT / name, folder / name, ignore=leave_out)
     for name, declared in datasets.items():
         (folder / f"include/datasets/{name}.yaml").write_text(yaml.safe_dump(dict(declared)))
 
 
 @contextmanager
-def running(folder: Path, server: seaweed.S3Server, *, service: bool = False) -> Iterator[stack.Stack]:
+def running(folder: Path, server: seaweed.S3Server, *, service: bool = False) -> Iterator[api.Stack]:
     """Run Airflow on a copy of the project; `service` as in `stack.running`."""
     environment = {
         **storage.connection(server),
-        "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "plugins"), str(stack.ROOT)]),
+        "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "plugins"), str(settings.ROOT)]),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(folder / "plugins"),
     }
     home, dags = folder / "airflow", folder / "dags"
@@ -36,7 +37,7 @@ def running(folder: Path, server: seaweed.S3Server, *, service: bool = False) ->
         yield airflow
 
 
-def timed_run(airflow: stack.Stack, dag_id: str, conf: Mapping[str, Any]) -> tuple[stack.Run, float]:
+def timed_run(airflow: api.Stack, dag_id: str, conf: Mapping[str, Any]) -> tuple[api.Run, float]:
     """Trigger a run and wait for its end; the run, and the seconds by the clock of whoever pressed the button.
 
     Raises:
@@ -45,5 +46,5 @@ def timed_run(airflow: stack.Stack, dag_id: str, conf: Mapping[str, Any]) -> tup
     began = time.monotonic()
     run = airflow.trigger(dag_id, conf)
     if airflow.wait(run) != "success":
-        raise stack.StackError(f"{run.run_id} failed; its logs are in {airflow.home / 'logs'}")
+        raise errors.StackError(f"{run.run_id} failed; its logs are in {airflow.home / 'logs'}")
     return run, time.monotonic() - began

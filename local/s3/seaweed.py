@@ -12,7 +12,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,10 +25,12 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from local.s3.errors import SeaweedError
+from local.s3.ports import GRPC_OFFSET, HOST, free_ports
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-HOST = "127.0.0.1"
 REGION = "us-east-1"
 START_ATTEMPTS = 3
 START_TIMEOUT_S = 60.0
@@ -38,8 +39,6 @@ LOCK_TIMEOUT_S = 20.0
 # A component's gRPC port is its port + 10,000: its peers assume so. Both lie below Linux's ephemeral range
 # (32768-60999), so that no outgoing connection takes one between choice and use.
 COMPONENTS = ("s3", "master", "volume", "filer", "admin")
-PORT_RANGE = range(10_000, 22_768)
-GRPC_OFFSET = 10_000
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 SWITCHED_OFF = (
@@ -50,10 +49,6 @@ SWITCHED_OFF = (
     "-master.telemetry=false",
     "-s3.autoCreateBucket=false",
 )
-
-
-class SeaweedError(RuntimeError):
-    """The embedded S3 server could not be started."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +172,7 @@ def _start(
 ) -> tuple[S3Server, subprocess.Popen[bytes]]:
     """Start the server, with other ports if somebody takes one in between; return it once it answers."""
     for _ in range(START_ATTEMPTS):
-        ports = dict(zip(COMPONENTS, _free_ports(len(COMPONENTS)), strict=True))
+        ports = dict(zip(COMPONENTS, free_ports(len(COMPONENTS)), strict=True))
         process = subprocess.Popen(
             [
                 # Not preexec_fn: that is unsafe in a process with threads.
@@ -256,27 +251,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ``count`` different loopback ports that, like their gRPC ports, nobody listens on just now."""
-    found: list[int] = []
-    for port in secrets.SystemRandom().sample(PORT_RANGE, k=len(PORT_RANGE)):
-        if _is_free(port) and _is_free(port + GRPC_OFFSET):
-            found.append(port)
-        if len(found) == count:
-            return found
-    message = f"fewer than {count} free ports on {HOST} in {PORT_RANGE}"
-    raise SeaweedError(message)
-
-
-def _is_free(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 def _program(name: str) -> str:

@@ -1,6 +1,6 @@
 """Run a command on a leash: when this process is told to end, or its parent dies, everything of the command ends.
 
-    python -m local.leash <pid of the parent> <command> [argument ...]
+    python -m local.airflow.leash <pid of the parent> <command> [argument ...]
 
 Airflow's scheduler forks workers, those fork supervisors, those fork tasks in process groups of their own, and
 any of them may die before its children. So the leash is the subreaper of them all (an orphan becomes its

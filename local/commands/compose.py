@@ -23,10 +23,12 @@ import httpx
 from botocore.config import Config
 
 from include.faceset.declared import loading
-from local import stack
-from local.run import DATASETS, DEFAULT_DATASET, UsageError, command
-from local.sample import make_sample
-from local.stack import ROOT, Stack, StackError
+from local.airflow import api
+from local.airflow.api import Stack
+from local.airflow.errors import StackError
+from local.airflow.settings import ROOT
+from local.commands.run import DATASETS, DEFAULT_DATASET, UsageError, command
+from local.sample.sample import make_sample
 
 FILE = ROOT / "docker-compose.yaml"
 PROJECT = "faceset-test"
@@ -52,9 +54,9 @@ def variables(exports: Path, uid: int) -> dict[str, str]:
 @contextmanager
 def airflow(url: str, logs: Path, password: str) -> Iterator[Stack]:
     """The Airflow of the services, by its REST API; `logs` is the folder that the volume `logs` lies in."""
-    login = stack.Login(url, password)
-    with httpx.Client(base_url=f"{url}/api/v2", auth=login, timeout=30, trust_env=False) as api:
-        yield Stack(url, logs, Path(os.devnull), api, {}, [], datetime.now(UTC))
+    login = api.Login(url, password)
+    with httpx.Client(base_url=f"{url}/api/v2", auth=login, timeout=30, trust_env=False) as client:
+        yield Stack(url, logs, Path(os.devnull), client, {}, [], datetime.now(UTC))
 
 
 def test(folder: Path) -> None:

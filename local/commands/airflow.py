@@ -5,16 +5,16 @@ import shlex
 import subprocess
 import sys
 
-from local import stack
+from local.airflow import process, settings
 
 
 def main() -> None:
     """Run the command and end with its exit code."""
-    home = stack.airflow_home()
+    home = settings.airflow_home()
     if not (home / "airflow.db").exists():
         sys.exit(f"There is no Airflow in {home} yet: start it with `make up`")
-    command = [stack.airflow_command(), *shlex.split(os.environ.get("ARGS", "--help"))]
-    environment = {**os.environ, **stack.settings(home, stack.ROOT / "dags")}
+    command = [process.airflow_command(), *shlex.split(os.environ.get("ARGS", "--help"))]
+    environment = {**os.environ, **settings.settings(home, settings.ROOT / "dags")}
     sys.exit(subprocess.run(command, env=environment, check=False).returncode)
 
 

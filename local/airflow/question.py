@@ -10,7 +10,8 @@ import termios
 import time
 from collections.abc import Callable
 
-from local.stack import Question, Run, Stack, StackError, TaskInstance
+from local.airflow.api import Question, Run, Stack, TaskInstance
+from local.airflow.errors import StackError
 
 LOOK_S = 1.0
 SETTLED_S = 10.0

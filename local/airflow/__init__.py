@@ -1,0 +1,1 @@
+"""The embedded Airflow: its processes, its settings, its API."""

@@ -1,0 +1,1 @@
+"""What the Makefile starts, one module a command."""

@@ -1,0 +1,1 @@
+"""Face exports that are drawn: nobody's faces."""
