@@ -80,7 +80,7 @@ unit: $(STAMP) ## Unit tests, a minute
 	@$(PYTEST) $(QUICK) tests/unit
 
 .PHONY: unit-long
-unit-long: $(STAMP)
+unit-long: $(STAMP) ## The unit tests that are long: matrices, property tests, full disks
 	@$(PYTEST) $(LONG) tests/unit
 
 .PHONY: steps
@@ -165,6 +165,10 @@ audit: $(STAMP) ## Ask PyPI's advisories about every locked package (needs the i
 .PHONY: schema
 schema: $(STAMP) ## Publish the JSON schema of the dataset files
 	@$(PY) -m include.faceset.declared.dataset > include/datasets/dataset.schema.json
+
+.PHONY: picture
+picture: $(STAMP) ## Draw the tasks of the DAG for the README
+	@exec $(PY) -m local.commands.picture
 
 .PHONY: venv
 venv: $(STAMP) ## The virtual environment, exactly as in requirements.lock

@@ -11,6 +11,8 @@ from bench.measure import BenchError, Row, Target, Usage
 from local.sample.entries import FLAT, FOLDERS
 from tests.unit.faceset.pipeline import face, put
 
+pytestmark = pytest.mark.long
+
 
 def row(name: str, ours: float, other: float) -> Row:
     sides = {"ours": lambda _: Usage(ours), "cp": lambda _: Usage(other)}

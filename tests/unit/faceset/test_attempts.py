@@ -33,6 +33,7 @@ copy.copy_shard(make_run(make_dataset(Path(sys.argv[1]), [TREE], shards=1), "2")
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("renames", range(9))
 def test_a_paused_try_that_wakes_up_changes_nothing(tmp_path: Path, renames: int) -> None:
     exports, dataset = tmp_path / "exports/training_data", make_dataset(tmp_path, [TREE], shards=1)

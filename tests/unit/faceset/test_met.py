@@ -94,6 +94,7 @@ def test_a_list_that_names_everybody_is_told_where_the_run_stops(dataset: Datase
         run_to_seal(run_with(dataset, b"ann\nzoe\napart__ben\n"))
 
 
+@pytest.mark.long
 def test_whoever_was_ever_met_is_no_slip(dataset: Dataset, tmp_path: Path) -> None:
     publish(make_run(dataset, "0"))
     for path in (tmp_path / "exports/training_data/ann").iterdir():

@@ -13,6 +13,8 @@ from include.faceset.images import judge
 from include.faceset.ledger import EXPLANATIONS, Outcome
 from tests.unit.faceset.pipeline import face
 
+pytestmark = pytest.mark.long
+
 SIZE = (112, 112)
 PIXELS = SIZE[0] * SIZE[1]
 NOISE = Image.open(io.BytesIO(face(1, "PNG")))

@@ -147,6 +147,7 @@ def test_what_airflow_takes_at_the_trigger_the_run_takes_and_nothing_else(kind: 
         agree(kind, name, value)
 
 
+@pytest.mark.long
 @given(kind=st.sampled_from(sorted(KINDS)), name=st.sampled_from(sorted(params.RunParams.model_fields)), value=VALUES)
 def test_so_it_is_with_any_value(kind: str, name: str, value: object) -> None:
     agree(kind, name, value)
@@ -160,6 +161,7 @@ def test_a_number_may_be_written_in_any_way_of_json() -> None:
     assert params.check({"max_delete_fraction": 1}, dataset).max_delete_fraction == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["%Y-%m-%d", "%Y%m%d", "%Y.%m_%d", "%Y-%j", "%y%m%d", "%Y-%m-%dT%H"])
 @given(text=st.from_regex(r"\A[0-9]{2,4}[-._]?[0-3][0-9]{1,2}[-._]?[0-3]?[0-9]?(T[0-2][0-9])?\n?\Z"), day=st.dates())
 @example(text="2100-366", day=date(2100, 2, 28))

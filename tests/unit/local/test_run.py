@@ -96,6 +96,7 @@ def test_a_dataset_in_s3_needs_no_folder(
         assert (found.bucket, found.export_buckets, found.sample) == ("bucket", ("exports",), None)
 
 
+@pytest.mark.long
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
 def test_any_params_are_used_or_refused_with_a_message(text: str, tmp_path: Path) -> None:

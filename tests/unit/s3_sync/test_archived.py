@@ -32,7 +32,7 @@ from s3_sync.sync.sync import sync
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import BUCKET, FILES, airflow_connection, there
 
-pytestmark = pytest.mark.usefixtures("connection")
+pytestmark = [pytest.mark.usefixtures("connection"), pytest.mark.long]
 
 KEY = "anna/1.jpg"
 REFUSED = "<Error><Code>InvalidObjectState</Code><Message>the object's storage class forbids it</Message></Error>"

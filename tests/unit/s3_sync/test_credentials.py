@@ -41,6 +41,8 @@ from tests.unit.s3_sync import proxy, sessions
 from tests.unit.s3_sync.proxy import Answer, Proxy, Request
 from tests.unit.s3_sync.sessions import Sessions
 
+pytestmark = pytest.mark.long
+
 ROLE = "arn:aws:iam::123456789012:role/labels"
 START = "https://login.example/start"
 
@@ -230,6 +232,7 @@ def leased(connection: S3Connection, target: S3Target) -> None:
         pass
 
 
+@pytest.mark.quick
 def test_every_verb_goes_on_with_a_new_session(
     endpoint: Proxy, giver: Sessions, target: S3Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

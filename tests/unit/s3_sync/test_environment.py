@@ -37,6 +37,8 @@ from tests.unit.s3_sync.conftest import airflow_connection
 from tests.unit.s3_sync.proxy import Answer, Proxy, Request
 from tests.unit.s3_sync.test_faults import certificate
 
+pytestmark = pytest.mark.long
+
 FILES = {"anna/1.jpg": b"one", "ben/2.jpg": b"two", "cleo/3.jpg": b"three"}
 REGION = "eu-trap-1"
 
@@ -212,6 +214,7 @@ def test_no_variable_leads_anywhere_else(
     assert os.environ[name]
 
 
+@pytest.mark.quick
 def test_all_of_them_together_lead_nowhere_else(
     admin: Any,
     trap: Trap,

@@ -29,6 +29,8 @@ from s3_sync.sync.sync import sync
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
 
+pytestmark = pytest.mark.long
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -149,6 +151,7 @@ def test_refused_credentials_end_it_with_one_clear_line(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.quick
 def test_a_killed_sync_run_again_ends_as_if_it_had_never_been_killed(
     admin: Any, connection: S3Connection, target: S3Target, tmp_path: Path
 ) -> None:

@@ -167,6 +167,7 @@ except LeaseHeld as error:
 """
 
 
+@pytest.mark.long
 def test_of_two_deployments_at_once_exactly_one_publishes(
     connection: S3Connection, target: S3Target, admin: Any, tmp_path: Path
 ) -> None:

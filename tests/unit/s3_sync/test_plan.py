@@ -51,6 +51,7 @@ def test_every_key_is_in_the_right_place(
     assert set(made.delete["key"].to_pylist()) == listed.keys() - expected.keys()
 
 
+@pytest.mark.long
 def test_a_fraction_is_what_it_is_written_as() -> None:
     """Of all numbers of keys up to 1,000: the advice of a refusal is enough, and a hundredth less is not."""
     for listed in range(1, 1001):

@@ -29,10 +29,13 @@ from s3_sync.sync.sync import sync
 from tests.unit.s3_sync import proxy
 from tests.unit.s3_sync.conftest import airflow_connection
 
+pytestmark = pytest.mark.long
+
 EMPTY = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
 ACTIONS = {"s3:GetObject": "be read", "s3:ListBucket": "be listed"}
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_bucket_that_anybody_may_read_or_list_is_refused(
     admin: Any, connection: S3Connection, target: S3Target, action: str
@@ -134,6 +137,7 @@ def test_an_endpoint_that_never_answers_is_given_up(target: S3Target, monkeypatc
             check_destination(connect(target.bucket).at(target))
 
 
+@pytest.mark.quick
 def test_wrong_credentials_and_a_missing_bucket_are_told_apart(
     admin: Any, connection: S3Connection, server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

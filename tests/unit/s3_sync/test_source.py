@@ -174,6 +174,7 @@ def test_bytes_that_do_not_have_the_md5_of_their_etag_are_read_again(
     assert source.read("1.jpg", etag) == b"0ne"
 
 
+@pytest.mark.long
 def test_refusals_say_what_to_do(admin: Any, source: S3Source, target: S3Target, connection: S3Connection) -> None:
     with pytest.raises(SourceNotReady, match=r"cannot be listed \(.*that connection 'wrong' may read it \(s3:ListBu"):
         S3Source(target.uri, "wrong").holds("")
