@@ -14,6 +14,7 @@ from include.faceset.declared import params as run_params
 from include.faceset.declared.dataset import Dataset
 from include.faceset.declared.loading import shared_destination
 from include.faceset.declared.partitions import Event, other_dates, partitions_of
+from include.faceset.errors import NotReadyError
 from include.faceset.run.run import Run
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ def check_exports(run: Run) -> None:
 
     try:
         preflight.check_exports(run)
-    except preflight.NotReadyError as error:
+    except NotReadyError as error:
         raise AirflowFailException(f"on {platform.node()}: {error}") from error
 
 

@@ -70,11 +70,11 @@ def read_lines(path: Path) -> list[Line]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        msg = f"{path}: the list of people to erase cannot be read ({error.strerror}); correct its path, or make it"
-        raise SuppressedError(msg) from error
+        raise SuppressedError(
+            f"{path}: the list of people to erase cannot be read ({error.strerror}); correct its path, or make it"
+        ) from error
     except UnicodeDecodeError as error:
-        msg = f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8"
-        raise SuppressedError(msg) from error
+        raise SuppressedError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     return list(_lines(path, text))
 
 
@@ -85,12 +85,11 @@ def _lines(path: Path, text: str) -> Iterator[Line]:
             continue
         name = name.removeprefix("\\") if name.startswith("\\#") else name
         if not names.is_safe(name):
-            msg = (
+            raise SuppressedError(
                 f"{path}: line {number} is no identity of a merged dataset: one a line, without slash, backslash, "
                 "leading dot or control character, in Unicode form NFC, at most 255 bytes; write it as its folder in "
                 "the output is called"
             )
-            raise SuppressedError(msg)
         yield Line(number, name)
 
 

@@ -35,7 +35,7 @@ from include.faceset.people import People
 from include.faceset.release import history, pointer, release
 from include.faceset.run import turns
 from include.faceset.run.attempt import Attempt, attempt
-from include.faceset.run.run import Run
+from include.faceset.run.run import RELEASE_FILE, Run
 
 LIST_FILE = "people.json"
 
@@ -67,11 +67,10 @@ def finish(run: Run) -> People:
     """
     listed = people.to_erase(run)
     if not _is_as_begun(run, listed):
-        msg = (
+        raise EraseError(
             "the list of people to erase was changed while this run was at work, and its release goes by the list as "
             "it was; trigger a new run, which goes by the list as it is"
         )
-        raise EraseError(msg)
     with attempt(run, "erase") as mine:
         erase(mine, listed)
     return listed
@@ -159,7 +158,7 @@ def _erase_release(mine: Attempt, listed: People, folder: Path) -> None:
         files.sync_folder(folder)
         return
     target = run.release(anew.release_id)
-    if anew.images and (target / release.RELEASE_FILE).exists():
+    if anew.images and (target / RELEASE_FILE).exists():
         same = release.read(target)
         known = dict.fromkeys([*same.formerly, *anew.formerly])
         release.write(replace(same, formerly=list(known)), target, within=mine.folder)

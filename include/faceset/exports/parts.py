@@ -89,11 +89,10 @@ def manifests(run: Run) -> Iterator[tuple[Export, Path]]:
             continue
         path = run.manifest(export.name)
         if not path.exists():
-            msg = (
+            raise PartsError(
                 f"export {export.name}: {path} is missing: scan has not run in this run (was it marked as success?), "
                 "or a later run has cleared it. Clear this run from `scan` on, or trigger again"
             )
-            raise PartsError(msg)
         yield export, path
 
 
@@ -147,11 +146,13 @@ def check_noted(run: Run) -> None:
     try:
         noted = json.loads((run.work / NOTED_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        msg = f"{run.work / NOTED_FILE} is missing: clear the run's tasks from `filter_manifest` on"
-        raise PartsError(msg) from None
+        raise PartsError(
+            f"{run.work / NOTED_FILE} is missing: clear the run's tasks from `filter_manifest` on"
+        ) from None
     if changed := [path for path, digest in _digests(run).items() if noted.get(path) != digest]:
-        msg = f"{changed[0]} was written again since it was filtered; clear the run's tasks from `filter_manifest` on"
-        raise PartsError(msg)
+        raise PartsError(
+            f"{changed[0]} was written again since it was filtered; clear the run's tasks from `filter_manifest` on"
+        )
 
 
 def _digests(run: Run) -> dict[str, str]:
@@ -167,12 +168,11 @@ def _union(run: Run, shard: int) -> pa.Table:
     tables = [SCANNED.empty_table()]
     for export, path in manifests(run):
         if sharded.note(path)["declared"] != declared(export):
-            msg = (
+            raise PartsError(
                 f"export {export.name}: {path.stem.replace('=', ' ')} was scanned when the dataset file declared the "
                 "export otherwise; trigger a run without a partition, which scans all parts again (a part that is gone "
                 f"from the disk is forgotten when you remove {path})"
             )
-            raise PartsError(msg)
         tables.append(conformed(sharded.read(path, shard, run.params.shards), SCANNED))
     return pa.concat_tables(tables)
 

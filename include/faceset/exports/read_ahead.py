@@ -28,8 +28,9 @@ class Ahead(Generic[T, R]):
         self._fetch()
         expected, size, coming = self._coming.popleft()
         if expected != thing:
-            msg = "images are not asked for in their order; this is a fault of the program, please report it"
-            raise RuntimeError(msg)
+            raise RuntimeError(
+                "images are not asked for in their order; this is a fault of the program, please report it"
+            )
         self._bytes -= size
         return coming.result()
 

@@ -58,11 +58,10 @@ def bring_to(mine: Attempt, images: Callable[[int], pa.Table]) -> None:
         for path in doomed:
             set_aside.take_out(mine, path, before)
     if missing:
-        msg = (
+        raise SealError(
             f"{missing:,} files are not in {run.output} as they were written: something else writes there "
             "or the disk is failing. Clear the run's tasks from `copy_shard` on to write them again"
         )
-        raise SealError(msg)
 
 
 def _top(mine: Attempt, odd: list[Path]) -> Iterator[tuple[int, pa.ChunkedArray]]:

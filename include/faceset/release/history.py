@@ -6,9 +6,9 @@ from pathlib import Path
 from include.faceset.errors import Final
 from include.faceset.ground import files
 from include.faceset.release.pointer import last, open_for_change
-from include.faceset.release.release import ID, RELEASE_FILE, read
+from include.faceset.release.release import ID, read
 from include.faceset.run.attempt import Attempt
-from include.faceset.run.run import Run
+from include.faceset.run.run import RELEASE_FILE, Run
 
 
 class ReleaseError(Final):
@@ -70,16 +70,14 @@ def clear_leftovers(mine: Attempt) -> None:
 
 def kept_as(run: Run, release_id: str) -> Path | None:
     """Folder of a release, also by an id that it had before people were erased from it; None if it is not kept."""
-    folder = run.release(release_id)
-    if (folder / RELEASE_FILE).exists():
-        return folder
+    if run.keeps(release_id):
+        return run.release(release_id)
     return next((folder for folder in folders(run) if release_id in read(folder).formerly), None)
 
 
 def formerly(run: Run, release_id: str) -> list[str]:
     """Ids that the kept release of an id had before people were erased from it."""
-    folder = run.release(release_id)
-    return read(folder).formerly if (folder / RELEASE_FILE).exists() else []
+    return read(run.release(release_id)).formerly if run.keeps(release_id) else []
 
 
 def to_restore(run: Run) -> Path:
@@ -91,6 +89,5 @@ def to_restore(run: Run) -> Path:
     folder = kept_as(run, run.params.release or "")
     if run.params.release is None or folder is None:
         found = ", ".join(path.name for path in folders(run)) or "none"
-        msg = f"release {run.params.release} is not kept in {run.releases}; there are: {found}"
-        raise ReleaseError(msg)
+        raise ReleaseError(f"release {run.params.release} is not kept in {run.releases}; there are: {found}")
     return folder

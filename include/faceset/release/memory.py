@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 from include.faceset.ground import files, sharded, tables
 from include.faceset.ledger import LEDGER, RULES
 from include.faceset.release.pointer import last
-from include.faceset.release.release import LEDGER_FILE, RELEASE_FILE, read
+from include.faceset.release.release import LEDGER_FILE, read
 from include.faceset.run.attempt import Attempt
-from include.faceset.run.run import Run
+from include.faceset.run.run import RELEASE_FILE, Run
 
 BASELINE_FILE = "baseline.json"
 

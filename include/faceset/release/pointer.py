@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from include.faceset.ground import files
-from include.faceset.release.release import RELEASE_FILE, Release, read
+from include.faceset.release.release import Release, read
 from include.faceset.run.attempt import Attempt
-from include.faceset.run.run import Run
+from include.faceset.run.run import RELEASE_FILE, Run
 
 
 def open_for_change(mine: Attempt) -> None:

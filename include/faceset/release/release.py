@@ -14,17 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset.ground import files
+from include.faceset.run.run import RELEASE_FILE
 
 MANIFEST_FILE = "manifest.parquet"
 LEDGER_FILE = "ledger.parquet"
 CLASSES_FILE = "classes.parquet"
 OBJECTS_FILE = "objects.parquet"
-RELEASE_FILE = "release.json"
 SEALED_FILES = (MANIFEST_FILE, LEDGER_FILE, CLASSES_FILE, OBJECTS_FILE, RELEASE_FILE)
 """What is published with the proof; config and summary follow, as they are made after it."""
 SUMMARY_FILE = "SUMMARY.md"
 SUMMARY_JSON_FILE = "summary.json"
-
 
 ID = r"[0-9a-f]{16}"
 """What the id of a release, and so its folder's name, looks like."""

@@ -66,11 +66,10 @@ class Attempt:
         with suppress(OSError):  # ESTALE: removed by another machine
             there = self.folder.is_dir()
         if not there:
-            msg = (
+            raise SupersededError(
                 f"a later try of this task, or a later run, has taken over {self.run.name_of_output}; this one has "
                 "changed nothing since then and has ended: look at the later one"
             )
-            raise SupersededError(msg)
 
 
 @contextmanager
@@ -109,8 +108,9 @@ def _begin(mine: Attempt, task: str) -> None:
         folder.mkdir(mode=files.FOLDER_MODE)
     # A later run takes the output first and looks for the folders of tries then. So it finds this one, or is found.
     if later := owner.other(mine.run):
-        msg = f"run {later.run_id} of {later.dag_id} has taken over {mine.run.name_of_output} since: trigger a new run"
-        raise SupersededError(msg)
+        raise SupersededError(
+            f"run {later.run_id} of {later.dag_id} has taken over {mine.run.name_of_output} since: trigger a new run"
+        )
     for earlier in _earlier(mine, task):
         taken = mine.superseded / os.urandom(8).hex()
         with suppress(FileNotFoundError):  # the try of another shard was quicker

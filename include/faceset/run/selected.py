@@ -50,11 +50,10 @@ def _explained(run: Run) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        msg = (
+        raise FilterError(
             f"what filter_manifest writes is not in {run.work}: it has not run in this run (was it marked as success?),"
             " or a later run has cleared it. Clear this run from `scan` on, or trigger again"
-        )
-        raise FilterError(msg) from error
+        ) from error
 
 
 def keep_counts(mine: Attempt, counts: Filtered) -> Filtered:

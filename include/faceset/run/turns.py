@@ -15,7 +15,6 @@ from pathlib import Path
 
 from include.faceset.errors import Final
 from include.faceset.ground import files
-from include.faceset.release import release
 from include.faceset.run import owner
 from include.faceset.run.attempt import SupersededError
 from include.faceset.run.run import Run
@@ -52,8 +51,7 @@ def begin(run: Run) -> Run:
     """
     turn = owner.number(run)
     if not turn:
-        msg = f"another run has taken over {run.name_of_output} since this one began: trigger again"
-        raise SupersededError(msg)
+        raise SupersededError(f"another run has taken over {run.name_of_output} since this one began: trigger again")
     last, change = _last(run)
     return replace(run, turn=turn, after=change.after if change and change.is_of(run) else last)
 
@@ -93,20 +91,20 @@ def check_sealed(run: Run, release_id: str) -> None:
     """
     in_place = _in_place(run)
     if in_place == release_id:
-        if (run.release(release_id) / release.RELEASE_FILE).exists():
+        if run.keeps(release_id):
             return
-        msg = f"release {release_id} is no longer in {run.releases}: trigger again"
-        raise OutdatedError(msg)
+        raise OutdatedError(f"release {release_id} is no longer in {run.releases}: trigger again")
     change = _last(run)[1]
     if change is not None and change.is_of(run):
-        msg = (
+        raise OutdatedError(
             f"this run has changed {run.name_of_output} since it sealed release {release_id}: clear it from "
             "`copy_shard` on, so that it is sealed again"
         )
-        raise OutdatedError(msg)
     if in_place is not None and (change is None or change.release_id != in_place):
-        msg = f"a later run has published release {in_place} in {run.name_of_output}, so this one changes nothing"
-        raise OutdatedError(f"{msg}: {_AGAIN}")
+        raise OutdatedError(
+            f"a later run has published release {in_place} in {run.name_of_output}, so this one changes nothing: "
+            f"{_AGAIN}"
+        )
     raise OutdatedError(_told(run, change))
 
 

@@ -74,12 +74,11 @@ def _restore(mine: Attempt, shard: int, selected: pa.Table) -> list[int]:
         if not missing:
             place(mine, staged, present, set(rows), before)
     if missing:
-        msg = (
+        raise CopyError(
             f"{len(missing):,} images of release {run.params.release} are no longer in the output, among what "
             f"was set aside, or unchanged in their exports (such as {missing[0].name} of {missing[0].export}); "
             "bring the export back, or roll back to another release"
         )
-        raise CopyError(msg)
     return read
 
 

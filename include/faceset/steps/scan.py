@@ -116,8 +116,7 @@ def _scan_folder(
         if images + rejected == 0:
             known = run.manifest(export.name, partition)
             withdraw = f"; if the part is withdrawn, remove {known} and trigger again" if partition else ""
-            msg = f"export {export.name}: {where} is empty; is the right folder there{withdraw}?"
-            raise ScanError(msg)
+            raise ScanError(f"export {export.name}: {where} is empty; is the right folder there{withdraw}?")
         note["files"] = images + rejected
     return images, rejected
 
@@ -215,22 +214,22 @@ def _explained(export: str, where: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        msg = f"export {export}: {error.filename or where} does not exist; correct local_source or the export's root"
-        raise ScanError(msg) from error
+        raise ScanError(
+            f"export {export}: {error.filename or where} does not exist; correct local_source or the export's root"
+        ) from error
     except NotADirectoryError as error:
-        msg = f"export {export}: {error.filename or where} is not a folder; correct local_source or the export's root"
-        raise ScanError(msg) from error
+        raise ScanError(
+            f"export {export}: {error.filename or where} is not a folder; correct local_source or the export's root"
+        ) from error
     except PermissionError as error:
-        msg = (
+        raise ScanError(
             f"export {export}: the folder {error.filename or where} cannot be read ({error.strerror}); "
             "let the user that runs Airflow's workers read it (r-x on folders, r-- on files), then clear this task"
-        )
-        raise ScanError(msg) from error
+        ) from error
     except OSError as error:
         if error.errno not in _OF_A_DISK:
             raise
-        msg = (
+        raise ScanError(
             f"export {export}: the folder {error.filename or where} cannot be read ({error.strerror}); "
             "look after its disk or its mount, then clear this task"
-        )
-        raise ScanError(msg) from error
+        ) from error

@@ -169,11 +169,10 @@ def _settled(mine: Attempt, path: Path) -> list[Path]:
         in_ledger.update(count_rows(rejected))
     balance(in_ledger, parts.counts(run))
     if not found:
-        msg = (
+        raise SealError(
             f"no image is left of {in_ledger.total():,} files; nothing is published, the output is as it was copied. "
             f"The reasons are in {run.work}; is local_source right, and min_images={run.params.min_images}?"
         )
-        raise SealError(msg)
     return images
 
 
@@ -199,5 +198,6 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        msg = f"{error.filename or error} is not in the run's work folder; clear from `filter_manifest` on"
-        raise SealError(msg) from error
+        raise SealError(
+            f"{error.filename or error} is not in the run's work folder; clear from `filter_manifest` on"
+        ) from error

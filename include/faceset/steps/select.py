@@ -19,9 +19,9 @@ from include.faceset.images import large, unchanged
 from include.faceset.ledger import LEDGER, Outcome, kept, rejected
 from include.faceset.release import history, memory, release
 from include.faceset.run.attempt import Attempt, attempt
+from include.faceset.run.room import check_room
 from include.faceset.run.run import Run
 from include.faceset.run.selected import Filtered, FilterError, keep_counts
-from include.faceset.steps import preflight
 
 SHARDS_IN_MEMORY = 2
 """Arrow sorts and writes one while it reads the other."""
@@ -75,13 +75,12 @@ def _filter(mine: Attempt) -> Filtered:
     if not shards and not run.params.dry_run:
         listed = len(people.to_erase(run))
         erased = f"; {listed:,} people are on the list of people to erase, and do not count here" if listed else ""
-        msg = (
+        raise FilterError(
             f"none of {total.identities_out:,} identities has {run.params.min_images} images "
             f"({total.images_out:,} images in all); check the exports, their declared layouts, and min_images{erased}"
         )
-        raise FilterError(msg)
     unchanged.write_disputes(mine, [sha256 for sha256, same in as_before.items() if same])
-    preflight.check_room(run, total.images, total.size, total.large)
+    check_room(run, total.images, total.size, total.large)
     return keep_counts(mine, Filtered(shards, **total._asdict()))
 
 

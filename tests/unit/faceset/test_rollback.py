@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from include.faceset.errors import NotReadyError
 from include.faceset.output import set_aside
 from include.faceset.release import history as shelf
 from include.faceset.release import pointer, release
 from include.faceset.steps.copy import CopyError
-from include.faceset.steps.preflight import NotReadyError
 from include.faceset.steps.retire import retire
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 

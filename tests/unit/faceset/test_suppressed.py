@@ -8,10 +8,11 @@ import pytest
 
 from include.faceset import people
 from include.faceset.declared import loading
+from include.faceset.errors import NotReadyError
 from include.faceset.ground import tables
 from include.faceset.ledger import SCANNED
 from include.faceset.people import SuppressedError
-from include.faceset.steps.preflight import NotReadyError, preflight
+from include.faceset.steps.preflight import preflight
 from tests.unit.faceset.pipeline import TREE, make_dataset, make_run, put
 
 REFERENCE = Path(__file__).parents[3] / "include/datasets/reidnet_v3.yaml"
