@@ -40,9 +40,9 @@ def digest(run: Run, listed: People) -> str:
     return hmac.new(key, "\n".join(sorted(listed)).encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def note(mine: Attempt, what: str, **counts: int | str | None) -> None:
+def note(attempt: Attempt, what: str, **counts: int | str | None) -> None:
     """Keep counts of what is about to be erased; of a second try the higher ones stay."""
-    _keep(mine.run, what, counts, within=mine.folder)
+    _keep(attempt.run, what, counts, within=attempt.folder)
 
 
 def note_bucket(run: Run, counts: Mapping[str, int], what: str = "") -> None:

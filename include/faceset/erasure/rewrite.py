@@ -34,7 +34,7 @@ from include.faceset.output import set_aside
 from include.faceset.people import People
 from include.faceset.release import history, pointer, release
 from include.faceset.run import turns
-from include.faceset.run.attempt import Attempt, attempt
+from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import RELEASE_FILE, Run
 
 LIST_FILE = "people.json"
@@ -44,13 +44,13 @@ class EraseError(Final):
     """Nobody may be erased as things are."""
 
 
-def begin(mine: Attempt) -> People:
+def begin(attempt: Attempt) -> People:
     """Erase, and keep in mind by which list: `finish` goes by the same one. Returns the people."""
-    listed = people.to_erase(mine.run)
-    met.remember(mine.run, listed, within=mine.folder)
-    erase(mine, listed)
-    said = json.dumps(receipt.digest(mine.run, listed))
-    files.write_text(mine.run.work / LIST_FILE, said, within=mine.folder)
+    listed = people.to_erase(attempt.run)
+    met.remember(attempt.run, listed, within=attempt.folder)
+    erase(attempt, listed)
+    said = json.dumps(receipt.digest(attempt.run, listed))
+    files.write_text(attempt.run.work / LIST_FILE, said, within=attempt.folder)
     return listed
 
 
@@ -71,8 +71,8 @@ def finish(run: Run) -> People:
             "the list of people to erase was changed while this run was at work, and its release goes by the list as "
             "it was; trigger a new run, which goes by the list as it is"
         )
-    with attempt(run, "erase") as mine:
-        erase(mine, listed)
+    with trying(run, "erase") as attempt:
+        erase(attempt, listed)
     return listed
 
 
@@ -85,72 +85,72 @@ def _is_as_begun(run: Run, listed: People) -> bool:
     return bool(json.loads(said) == receipt.digest(run, listed))
 
 
-def erase(mine: Attempt, listed: People) -> None:
+def erase(attempt: Attempt, listed: People) -> None:
     """Erase people from all that lies beside the output; what is found of them is noted for the receipt."""
     if not listed:
         return
-    run = mine.run
+    run = attempt.run
     turns.set_out(run)
-    _clear_work(mine, listed)
+    _clear_work(attempt, listed)
     for path in manifests(run):
-        _erase_manifest(mine, listed, path)
+        _erase_manifest(attempt, listed, path)
     for path in _records(run):
-        _erase_record(mine, listed, path)
+        _erase_record(attempt, listed, path)
     for folder in history.broken(run):
-        mine.discard(folder)
+        attempt.discard(folder)
     for folder in history.folders(run):
-        _erase_release(mine, listed, folder)
+        _erase_release(attempt, listed, folder)
     if unused := set_aside.unused(run):
-        receipt.note(mine, "set aside", images=len(unused))
-        set_aside.forget_unused(mine)
+        receipt.note(attempt, "set aside", images=len(unused))
+        set_aside.forget_unused(attempt)
 
 
 def _records(run: Run) -> list[Path]:
     return sorted((run.releases / ".sync").glob("*.parquet"))
 
 
-def _clear_work(mine: Attempt, listed: People) -> None:
+def _clear_work(attempt: Attempt, listed: People) -> None:
     """Remove the work of other runs, what killed writers left, and of this run what an earlier try copied of people."""
-    run = mine.run
-    history.clear_leftovers(mine)
+    run = attempt.run
+    history.clear_leftovers(attempt)
     for path in (run.releases / ".sync").glob(".*"):
-        mine.discard(path)
+        attempt.discard(path)
     for path in run.work.glob("*/shard=*.parquet"):  # written anew: all that this try needs
         if people.split(listed, tables.read(path, NAMING))[0].num_rows:
-            mine.discard(path)
+            attempt.discard(path)
 
 
-def _erase_manifest(mine: Attempt, listed: People, path: Path) -> None:
+def _erase_manifest(attempt: Attempt, listed: People, path: Path) -> None:
     found, names = rows(listed, path)
     if not found:
         return
-    met.remember(mine.run, listed, names, within=mine.folder)
-    receipt.note(mine, str(path.relative_to(mine.run.releases)), rows=found)
-    write_blanked(listed, path, path, SCANNED, within=mine.folder)
+    met.remember(attempt.run, listed, names, within=attempt.folder)
+    receipt.note(attempt, str(path.relative_to(attempt.run.releases)), rows=found)
+    write_blanked(listed, path, path, SCANNED, within=attempt.folder)
 
 
-def _erase_record(mine: Attempt, listed: People, path: Path) -> None:
+def _erase_record(attempt: Attempt, listed: People, path: Path) -> None:
     record = tables.read(path)
     of_people = people.of_keys(listed, record["key"])
     if found := pc.sum(of_people).as_py():
-        receipt.note(mine, str(path.relative_to(mine.run.releases)), rows=found)
-        tables.write(record.filter(pc.invert(of_people)), path, within=mine.folder)
+        receipt.note(attempt, str(path.relative_to(attempt.run.releases)), rows=found)
+        tables.write(record.filter(pc.invert(of_people)), path, within=attempt.folder)
 
 
-def _erase_release(mine: Attempt, listed: People, folder: Path) -> None:
-    run = mine.run
+def _erase_release(attempt: Attempt, listed: People, folder: Path) -> None:
+    run = attempt.run
     found = look(listed, folder / release.LEDGER_FILE)
     if not found.rows:
         return
-    met.remember(run, listed, found.names, within=mine.folder)
+    met.remember(run, listed, found.names, within=attempt.folder)
     in_place = folder == pointer.last(run)
-    building = mine.new / folder.name
+    building = attempt.new / folder.name
     building.mkdir(mode=files.FOLDER_MODE)
     anew = make_anew(run, listed, folder, building, found)
     counts = {"rows": found.rows, "images": found.images, "people": found.people, "disputed": len(found.disputed)}
-    receipt.note(mine, f"release {folder.name}", now=anew.release_id if anew.images else None, **counts)
+    receipt.note(attempt, f"release {folder.name}", now=anew.release_id if anew.images else None, **counts)
     if in_place:
-        receipt.note(mine, "output", images=found.images)
+        receipt.note(attempt, "output", images=found.images)
     if not found.images:
         # Its ledger tells whether there is anything left to do, so it comes last.
         for path in sorted(building.iterdir(), key=lambda path: path.name == release.LEDGER_FILE):
@@ -161,13 +161,13 @@ def _erase_release(mine: Attempt, listed: People, folder: Path) -> None:
     if anew.images and (target / RELEASE_FILE).exists():
         same = release.read(target)
         known = dict.fromkeys([*same.formerly, *anew.formerly])
-        release.write(replace(same, formerly=list(known)), target, within=mine.folder)
+        release.write(replace(same, formerly=list(known)), target, within=attempt.folder)
     elif anew.images:
-        mine.discard(target)
+        attempt.discard(target)
         building.rename(target)
         files.sync_folder(target.parent)
     if in_place and anew.images:
-        pointer.move_on(mine, anew)
+        pointer.move_on(attempt, anew)
     elif in_place:
-        pointer.open_for_change(mine)
-    mine.discard(folder)
+        pointer.open_for_change(attempt)
+    attempt.discard(folder)

@@ -132,9 +132,9 @@ def digests(run: Run) -> dict[str, dict[str, str]]:
     }
 
 
-def note_scanned(mine: Attempt) -> None:
+def note_scanned(attempt: Attempt) -> None:
     """Keep in mind which manifests this run goes by, before it reads them."""
-    files.write_text(mine.run.work / NOTED_FILE, json.dumps(_digests(mine.run)), within=mine.folder)
+    files.write_text(attempt.run.work / NOTED_FILE, json.dumps(_digests(attempt.run)), within=attempt.folder)
 
 
 def check_noted(run: Run) -> None:

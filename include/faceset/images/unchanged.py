@@ -74,9 +74,11 @@ def disputes(selected: pa.Table, known: pa.Table) -> Iterator[tuple[bytes, bool]
     yield from zip(disputed["sha256"].to_pylist(), same.to_pylist(), strict=True)
 
 
-def write_disputes(mine: Attempt, hashes: list[bytes]) -> None:
+def write_disputes(attempt: Attempt, hashes: list[bytes]) -> None:
     """Keep which disputes are taken over, for the copy tasks."""
-    tables.write(pa.table([pa.array(hashes, pa.binary(32))], schema=DISPUTES), mine.run.disputes, within=mine.folder)
+    tables.write(
+        pa.table([pa.array(hashes, pa.binary(32))], schema=DISPUTES), attempt.run.disputes, within=attempt.folder
+    )
 
 
 def settled(run: Run, rows: pa.Table, known: pa.Table) -> pa.Table:

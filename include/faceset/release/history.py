@@ -15,17 +15,17 @@ class ReleaseError(Final):
     """The release that was asked for cannot be had."""
 
 
-def move_in(mine: Attempt, building: Path, release_id: str) -> None:
-    """Make a folder, built within `mine`, the release's; what is there of it keeps its config, proof and summary.
+def move_in(attempt: Attempt, building: Path, release_id: str) -> None:
+    """Make a folder, built within `attempt`, the release's; what is there of it keeps its config, proof and summary.
 
     Without its ``release.json`` a folder is no release, so a mixture of old and new is none either.
     """
-    folder = mine.run.release(release_id)
+    folder = attempt.run.release(release_id)
     if not folder.exists():
         building.rename(folder)
     else:
-        open_for_change(mine)
-        mine.discard(folder / RELEASE_FILE)
+        open_for_change(attempt)
+        attempt.discard(folder / RELEASE_FILE)
         for path in sorted(building.iterdir(), key=lambda path: path.name == RELEASE_FILE):
             path.replace(folder / path.name)
         files.sync_folder(folder)
@@ -50,20 +50,20 @@ def broken(run: Run) -> list[Path]:
     return [folder for folder in named if not (folder / RELEASE_FILE).exists()]
 
 
-def prune(mine: Attempt) -> list[str]:
+def prune(attempt: Attempt) -> list[str]:
     """Remove what is outdated or broken; return the ids of the releases."""
-    old = outdated(mine.run)
-    for folder in [*map(mine.run.release, old), *broken(mine.run)]:
-        mine.discard(folder)
+    old = outdated(attempt.run)
+    for folder in [*map(attempt.run.release, old), *broken(attempt.run)]:
+        attempt.discard(folder)
     return old
 
 
-def clear_leftovers(mine: Attempt) -> None:
+def clear_leftovers(attempt: Attempt) -> None:
     """Remove the work of other runs, and what killed writers left beside the releases and in them."""
-    run = mine.run
+    run = attempt.run
     for folder in list(run.all_work.iterdir()):
         if folder != run.work:
-            mine.discard(folder)
+            attempt.discard(folder)
     for folder in [run.releases, *run.releases.glob(".owner"), *run.releases.glob("parts/*"), *folders(run)]:
         files.sweep(folder)
 

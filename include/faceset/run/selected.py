@@ -56,7 +56,7 @@ def _explained(run: Run) -> Iterator[None]:
         ) from error
 
 
-def keep_counts(mine: Attempt, counts: Filtered) -> Filtered:
+def keep_counts(attempt: Attempt, counts: Filtered) -> Filtered:
     """Keep the counts for the steps after the filter; the counts."""
-    files.write_text(mine.run.work / COUNTS_FILE, json.dumps(asdict(counts)), within=mine.folder)
+    files.write_text(attempt.run.work / COUNTS_FILE, json.dumps(asdict(counts)), within=attempt.folder)
     return counts

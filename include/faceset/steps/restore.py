@@ -25,7 +25,7 @@ from include.faceset.output.stage import stage
 from include.faceset.ports import ARCHIVED
 from include.faceset.release import memory
 from include.faceset.run import turns
-from include.faceset.run.attempt import Attempt, attempt
+from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import Run
 from include.faceset.run.selected import read_selected
 
@@ -40,24 +40,24 @@ def restore_shard(run: Run, shard: int) -> Copied:
     selected = read_selected(run, shard)
     identities = pc.count_distinct(selected["identity"]).as_py()
     read: list[int] = []
-    with attempt(run, f"shard={shard:03d}") as mine:
+    with trying(run, f"shard={shard:03d}") as attempt:
         if run.on_disk:
             turns.set_out(run)
-            read = _restore(mine, shard, selected)
-        tables.write(selected, run.copied(shard), within=mine.folder)
+            read = _restore(attempt, shard, selected)
+        tables.write(selected, run.copied(shard), within=attempt.folder)
     return Copied(shard, identities, selected.num_rows, rejected=0, read=len(read), bytes_read=sum(read))
 
 
-def _restore(mine: Attempt, shard: int, selected: pa.Table) -> list[int]:
+def _restore(attempt: Attempt, shard: int, selected: pa.Table) -> list[int]:
     """Bring the shard's part of the output to `selected`; the sizes in bytes of the files that were read for it."""
-    run = mine.run
+    run = attempt.run
     before = set_aside.before(memory.known_files(run, shard))
     read: list[int] = []
     missing: list[Row] = []
     files.make_folder(run.output)
     for identity, group in groupby(rows_of(selected.sort_by("key")), key=lambda row: row.identity):
         rows = {str(row.key).rpartition("/")[2]: row for row in group}
-        staged, final = mine.new / identity, run.output / identity
+        staged, final = attempt.new / identity, run.output / identity
         present = present_in(final)
         staged.mkdir(mode=files.FOLDER_MODE)
         for name, row in rows.items():
@@ -72,7 +72,7 @@ def _restore(mine: Attempt, shard: int, selected: pa.Table) -> list[int]:
             read.append(row.size)
             os.utime(staged / name, ns=(row.mtime_ns, row.staged_mtime_ns or row.mtime_ns))
         if not missing:
-            place(mine, staged, present, set(rows), before)
+            place(attempt, staged, present, set(rows), before)
     if missing:
         raise CopyError(
             f"{len(missing):,} images of release {run.params.release} are no longer in the output, among what "

@@ -22,7 +22,7 @@ from include.faceset.ground import sharded, times
 from include.faceset.ledger import SCANNED, Outcome
 from include.faceset.people import People
 from include.faceset.run import turns
-from include.faceset.run.attempt import Attempt, attempt
+from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import Run
 
 _OF_A_DISK = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN}
@@ -56,36 +56,36 @@ def scan(run: Run, export_name: str) -> Scanned:
     export = next(export for export in run.dataset.exports if export.name == export_name)
     if run.params.release is not None:  # a run that rolls back looks at no export
         return Scanned(export.name, 0, 0, 0, parts=0, absent=[])
-    with attempt(run, f"scan={export.name}") as mine:
-        return _scan(mine, export)
+    with trying(run, f"scan={export.name}") as attempt:
+        return _scan(attempt, export)
 
 
-def _scan(mine: Attempt, export: Export) -> Scanned:
-    run = mine.run
+def _scan(attempt: Attempt, export: Export) -> Scanned:
+    run = attempt.run
     erased, seen = people.to_erase(run), set[str]()
     if not export.dated:
-        images, rejected = _scan_folder(mine, export, None, erased, seen)
-        met.note_scan(mine, export.name, seen)
+        images, rejected = _scan_folder(attempt, export, None, erased, seen)
+        met.note_scan(attempt, export.name, seen)
         return Scanned(export.name, images + rejected, images, rejected, parts=0, absent=[])
     with _explained(export.name, _where(run, export, "")):
         partitions = parts.to_scan(run, export)
     absent = sorted(set(run.partitions or ()) - set(partitions))
     images = rejected = 0
     for partition in partitions:
-        found = _scan_folder(mine, export, partition, erased, seen)
+        found = _scan_folder(attempt, export, partition, erased, seen)
         images, rejected = images + found[0], rejected + found[1]
-    met.note_scan(mine, export.name, seen)
+    met.note_scan(attempt, export.name, seen)
     return Scanned(export.name, images + rejected, images, rejected, len(partitions), absent)
 
 
 def _scan_folder(
-    mine: Attempt, export: Export, partition: str | None, erased: People, seen: set[str]
+    attempt: Attempt, export: Export, partition: str | None, erased: People, seen: set[str]
 ) -> tuple[int, int]:
     """Write one manifest, and add to `seen` whom of the people it has met; the numbers of images and of rejected files.
 
     Of the people the manifest has blank rows.
     """
-    run = mine.run
+    run = attempt.run
     if partition is not None and not run.params.dry_run:  # every later run builds on the manifest of a part
         turns.set_out(run)
     below = "" if partition is None else f"{export.part(partition)}/"
@@ -99,7 +99,7 @@ def _scan_folder(
             SCANNED,
             run.params.shards,
             note,
-            within=mine.folder,
+            within=attempt.folder,
             gathered=sharded.GATHERED_BYTES,
         ) as write,
     ):

@@ -25,7 +25,7 @@ from include.faceset.release import history, pointer, release
 from include.faceset.release.classes import CLASSES, class_index, count_classes
 from include.faceset.release.release import Release
 from include.faceset.run import owner, turns
-from include.faceset.run.attempt import Attempt, attempt
+from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import Run
 
 MANIFEST_COLUMNS = ["identity", "key", "sha256", "size", "mtime_ns", "export", "path", "format", "colour", "etag"]
@@ -90,33 +90,33 @@ def seal(run: Run) -> Release:
         LedgerError: the ledger does not balance.
         SealError: no image is left, or a file of the release is not on disk as it was written.
     """
-    with attempt(run, "seal") as mine:
+    with trying(run, "seal") as attempt:
         turns.set_out(run)
-        sealed = _seal(mine) if run.params.release is None else _seal_again(mine)
+        sealed = _seal(attempt) if run.params.release is None else _seal_again(attempt)
         turns.note_sealed(run, sealed.release_id)
         return sealed
 
 
-def _seal_again(mine: Attempt) -> Release:
-    run = mine.run
+def _seal_again(attempt: Attempt) -> Release:
+    run = attempt.run
     restored = release.read(history.to_restore(run))
     if run.on_disk:
-        bring_to(mine, lambda shard: kept(_copied(run, shard)))
-    pointer.close_change(mine, restored)
+        bring_to(attempt, lambda shard: kept(_copied(run, shard)))
+    pointer.close_change(attempt, restored)
     return restored
 
 
-def _seal(mine: Attempt) -> Release:
-    run, building = mine.run, mine.new
+def _seal(attempt: Attempt) -> Release:
+    run, building = attempt.run, attempt.new
     parts.check_noted(run)
-    images = _settled(mine, building / release.LEDGER_FILE)
+    images = _settled(attempt, building / release.LEDGER_FILE)
     if run.on_disk:
-        bring_to(mine, lambda shard: sorted_merge.read_sorted(images[shard]))
+        bring_to(attempt, lambda shard: sorted_merge.read_sorted(images[shard]))
     digest = release.Digest()
     manifest = map(digest.add, sorted_merge.in_order(images, "key", MANIFEST.names))
-    tables.write_all(manifest, MANIFEST, building / release.MANIFEST_FILE, within=mine.folder)
-    classes = class_index(sorted_merge.in_order([count_classes(mine, path) for path in images], "identity"))
-    tables.write_all(classes, CLASSES, building / release.CLASSES_FILE, within=mine.folder)
+    tables.write_all(manifest, MANIFEST, building / release.MANIFEST_FILE, within=attempt.folder)
+    classes = class_index(sorted_merge.in_order([count_classes(attempt, path) for path in images], "identity"))
+    tables.write_all(classes, CLASSES, building / release.CLASSES_FILE, within=attempt.folder)
     with (building / release.MANIFEST_FILE).open("rb") as written:
         manifest_sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     sealed = Release(
@@ -135,13 +135,13 @@ def _seal(mine: Attempt) -> Release:
         formerly=history.formerly(run, digest.release_id),
         rules=RULES,
     )
-    release.write(sealed, building, within=mine.folder)
-    history.move_in(mine, building, sealed.release_id)
-    pointer.close_change(mine, sealed)
+    release.write(sealed, building, within=attempt.folder)
+    history.move_in(attempt, building, sealed.release_id)
+    pointer.close_change(attempt, sealed)
     return sealed
 
 
-def _settled(mine: Attempt, path: Path) -> list[Path]:
+def _settled(attempt: Attempt, path: Path) -> list[Path]:
     """Write the ledger, one shard in memory at a time, and check that it balances.
 
     Returns:
@@ -151,19 +151,19 @@ def _settled(mine: Attempt, path: Path) -> list[Path]:
         LedgerError: the ledger does not balance.
         SealError: no image is left, or a shard's rows are gone.
     """
-    run = mine.run
-    shared = _shared_bytes(mine)
+    run = attempt.run
+    shared = _shared_bytes(attempt)
     images = []
     in_ledger = Counter[str]()
     found = 0
-    with sharded.writing(path, LEDGER, run.params.shards, within=mine.folder) as add:
+    with sharded.writing(path, LEDGER, run.params.shards, within=attempt.folder) as add:
         for shard in range(run.params.shards):
             rows = settle(_copied(run, shard), shared, run.params.min_images)
             add(shard, rows)
             in_ledger.update(count_rows(rows))
             rows = kept(rows)
             found += rows.num_rows
-            images.append(sorted_merge.write_sorted(rows, "key", mine.folder / f"images-{shard:03d}.arrow"))
+            images.append(sorted_merge.write_sorted(rows, "key", attempt.folder / f"images-{shard:03d}.arrow"))
         rejected = parts.rejected(run)
         add(sharded.NO_SHARD, rejected)
         in_ledger.update(count_rows(rejected))
@@ -176,13 +176,13 @@ def _settled(mine: Attempt, path: Path) -> list[Path]:
     return images
 
 
-def _shared_bytes(mine: Attempt) -> pa.Array:
+def _shared_bytes(attempt: Attempt) -> pa.Array:
     """SHA-256 of images that are kept more than once; since no identity keeps bytes twice, under two identities."""
-    run = mine.run
+    run = attempt.run
     with _explained():
         total = sum(pq.read_metadata(run.selected(shard)).num_rows for shard in range(run.params.shards))
     hashes = (kept(_copied(run, shard, ["outcome", "sha256"]))["sha256"] for shard in range(run.params.shards))
-    return sorted_merge.repeated(hashes, total, mine.folder / "hashes.parquet")
+    return sorted_merge.repeated(hashes, total, attempt.folder / "hashes.parquet")
 
 
 def _copied(run: Run, shard: int, columns: list[str] | None = None) -> pa.Table:

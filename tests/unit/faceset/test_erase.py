@@ -24,7 +24,7 @@ from include.faceset.ground import sharded, tables
 from include.faceset.ledger import balance, count_rows
 from include.faceset.release import history as shelf
 from include.faceset.release import release
-from include.faceset.run.attempt import attempt
+from include.faceset.run.attempt import trying
 from include.faceset.run.run import Run
 from include.faceset.steps import forget, select
 from include.faceset.steps.preflight import nothing_to_do, preflight
@@ -161,7 +161,7 @@ def receipts(run: Run) -> list[dict[str, Any]]:
 
 
 def begin(run: Run) -> None:
-    with attempt(run, "filter") as mine:
+    with trying(run, "filter") as mine:
         rewrite.begin(mine)
 
 
