@@ -36,7 +36,7 @@ def before_seal() -> Run:
 
     run = _begun()
     with final():
-        turns.check(run)
+        turns.check_turn(run)
     return run
 
 
@@ -135,7 +135,7 @@ def _check_worker(run: Run, noted: dict[str, Any]) -> None:
     from include.faceset.run import workers
 
     with final():
-        workers.check(run, workers.Seen(noted["worker"], noted["folders"]), platform.node())
+        workers.check_shared(run, workers.Seen(noted["worker"], noted["folders"]), platform.node())
 
 
 def check_exports(run: Run) -> None:

@@ -101,7 +101,7 @@ class LedgerError(Final):
     """The ledger does not account for every file exactly once."""
 
 
-def rejected(manifest: pa.Table, outcome: Outcome) -> pa.Table:
+def reject(manifest: pa.Table, outcome: Outcome) -> pa.Table:
     """Ledger rows for manifest rows that all end with the same outcome."""
     columns = {name: manifest[name] for name in MANIFEST.names}
     columns["outcome"] = pa.repeat(outcome.value, manifest.num_rows)
@@ -142,11 +142,11 @@ def count_rows(rows: pa.Table) -> dict[str, int]:
             "the ledger holds rows without a known outcome; this is a fault of the program, please report it"
         )
     # A suppressed row does not say of which file it is.
-    told = rows.filter(pc.not_equal(rows["outcome"], Outcome.SUPPRESSED.value))
-    files = told.group_by(["export", "path"]).aggregate([])
-    if files.num_rows != told.num_rows:
+    named = rows.filter(pc.not_equal(rows["outcome"], Outcome.SUPPRESSED.value))
+    files = named.group_by(["export", "path"]).aggregate([])
+    if files.num_rows != named.num_rows:
         raise LedgerError(
-            f"{told.num_rows - files.num_rows:,} files have more than one row in the ledger; nothing is published"
+            f"{named.num_rows - files.num_rows:,} files have more than one row in the ledger; nothing is published"
         )
     counted = rows.group_by("export").aggregate([([], "count_all")])
     return dict(zip(counted["export"].to_pylist(), counted["count_all"].to_pylist(), strict=True))

@@ -56,11 +56,6 @@ def lists(run: Run) -> list[Path]:
     return sorted(named)
 
 
-def read(path: Path) -> People:
-    """The identities of one list. Raises SuppressedError as `read_lines` does."""
-    return frozenset(line.name for line in read_lines(path))
-
-
 def read_lines(path: Path) -> list[Line]:
     """The lines of one list that name somebody.
 
@@ -103,7 +98,7 @@ def of_keys(listed: People, keys: pa.ChunkedArray) -> pa.Array:
     return of_identities(listed, pc.replace_substring_regex(keys, "(?s)/.*", ""))
 
 
-def split(listed: People, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+def separate(listed: People, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Rows that name somebody listed, and the others.
 
     Args:
@@ -121,7 +116,7 @@ def split(listed: People, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 def named_by(listed: People, rows: pa.Table) -> People:
     """Of those listed, whom rows name, as `split` understands it."""
-    of_people = split(listed, rows)[0]
+    of_people = separate(listed, rows)[0]
     if not of_people.num_rows:
         return frozenset()
     found = set(pc.unique(of_people["identity"].drop_null()).to_pylist())
@@ -141,7 +136,7 @@ def blank(rows: pa.Table) -> pa.Table:
 
 def blanked(listed: People, rows: pa.Table) -> pa.Table:
     """All rows, blank where they name somebody listed."""
-    of_people, others = split(listed, rows)
+    of_people, others = separate(listed, rows)
     return pa.concat_tables([others, blank(of_people)]) if of_people.num_rows else rows
 
 

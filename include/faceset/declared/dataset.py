@@ -14,13 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from croniter import croniter
-from pydantic import (
-    Field,
-    PositiveInt,
-    PrivateAttr,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, PrivateAttr, field_validator, model_validator
 
 from include.faceset.declared.export import END, Declared
 from include.faceset.declared.layouts import LAYOUTS

@@ -5,12 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 # Airflow takes JSON Schema's patterns as Python's, where $ also matches before a line break at the end.
 END = r"$(?!\n)"

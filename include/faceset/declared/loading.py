@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from pydantic import BaseModel, ValidationError
 
 from include.faceset.declared.dataset import Dataset
 from include.faceset.declared.layouts import LAYOUTS

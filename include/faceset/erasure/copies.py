@@ -22,7 +22,7 @@ def in_bucket(
     the folder was lost) is made anew from a copy.
 
     Args:
-        run: the run, after `finish`.
+        run: the run, after `finish_erasure`.
         listed: the people.
         ids: what the bucket holds.
         fetch: puts the files of a release, whose id is a folder's name, into that folder.

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from include.faceset import people
 from include.faceset.erasure import met, receipt
-from include.faceset.erasure.look import NAMING, is_needed, look, manifests, rows
+from include.faceset.erasure.look import NAMING, find_manifests, is_needed, look, rows
 from include.faceset.erasure.releases import make_anew, write_blanked
 from include.faceset.errors import Final
 from include.faceset.ground import files, tables
@@ -44,23 +44,23 @@ class EraseError(Final):
     """Nobody may be erased as things are."""
 
 
-def begin(attempt: Attempt) -> People:
-    """Erase, and keep in mind by which list: `finish` goes by the same one. Returns the people."""
+def begin_erasure(attempt: Attempt) -> People:
+    """Erase, and keep in mind by which list: `finish_erasure` goes by the same one. Returns the people."""
     listed = people.to_erase(attempt.run)
     met.remember(attempt.run, listed, within=attempt.folder)
-    erase(attempt, listed)
+    erase_here(attempt, listed)
     said = json.dumps(receipt.digest(attempt.run, listed))
     files.write_text(attempt.run.work / LIST_FILE, said, within=attempt.folder)
     return listed
 
 
 def has_begun(run: Run) -> bool:
-    """Whether `begin` has run in this run, or nobody is to be erased."""
+    """Whether `begin_erasure` has run in this run, or nobody is to be erased."""
     return (run.work / LIST_FILE).exists() or not people.to_erase(run)
 
 
-def finish(run: Run) -> People:
-    """Erase what the steps since `begin` left; the people.
+def finish_erasure(run: Run) -> People:
+    """Erase what the steps since `begin_erasure` left; the people.
 
     Raises:
         EraseError: the list is no longer the one that the run began with.
@@ -72,7 +72,7 @@ def finish(run: Run) -> People:
             "it was; trigger a new run, which goes by the list as it is"
         )
     with trying(run, "erase") as attempt:
-        erase(attempt, listed)
+        erase_here(attempt, listed)
     return listed
 
 
@@ -85,27 +85,27 @@ def _is_as_begun(run: Run, listed: People) -> bool:
     return bool(json.loads(said) == receipt.digest(run, listed))
 
 
-def erase(attempt: Attempt, listed: People) -> None:
+def erase_here(attempt: Attempt, listed: People) -> None:
     """Erase people from all that lies beside the output; what is found of them is noted for the receipt."""
     if not listed:
         return
     run = attempt.run
     turns.set_out(run)
     _clear_work(attempt, listed)
-    for path in manifests(run):
+    for path in find_manifests(run):
         _erase_manifest(attempt, listed, path)
-    for path in _records(run):
+    for path in _sync_records(run):
         _erase_record(attempt, listed, path)
     for folder in history.broken(run):
         attempt.discard(folder)
     for folder in history.folders(run):
         _erase_release(attempt, listed, folder)
     if unused := set_aside.unused(run):
-        receipt.note(attempt, "set aside", images=len(unused))
+        receipt.note_erased(attempt, "set aside", images=len(unused))
         set_aside.forget_unused(attempt)
 
 
-def _records(run: Run) -> list[Path]:
+def _sync_records(run: Run) -> list[Path]:
     return sorted((run.releases / ".sync").glob("*.parquet"))
 
 
@@ -116,7 +116,7 @@ def _clear_work(attempt: Attempt, listed: People) -> None:
     for path in (run.releases / ".sync").glob(".*"):
         attempt.discard(path)
     for path in run.work.glob("*/shard=*.parquet"):  # written anew: all that this try needs
-        if people.split(listed, tables.read(path, NAMING))[0].num_rows:
+        if people.separate(listed, tables.read(path, NAMING))[0].num_rows:
             attempt.discard(path)
 
 
@@ -125,7 +125,7 @@ def _erase_manifest(attempt: Attempt, listed: People, path: Path) -> None:
     if not found:
         return
     met.remember(attempt.run, listed, names, within=attempt.folder)
-    receipt.note(attempt, str(path.relative_to(attempt.run.releases)), rows=found)
+    receipt.note_erased(attempt, str(path.relative_to(attempt.run.releases)), rows=found)
     write_blanked(listed, path, path, SCANNED, within=attempt.folder)
 
 
@@ -133,7 +133,7 @@ def _erase_record(attempt: Attempt, listed: People, path: Path) -> None:
     record = tables.read(path)
     of_people = people.of_keys(listed, record["key"])
     if found := pc.sum(of_people).as_py():
-        receipt.note(attempt, str(path.relative_to(attempt.run.releases)), rows=found)
+        receipt.note_erased(attempt, str(path.relative_to(attempt.run.releases)), rows=found)
         tables.write(record.filter(pc.invert(of_people)), path, within=attempt.folder)
 
 
@@ -148,9 +148,9 @@ def _erase_release(attempt: Attempt, listed: People, folder: Path) -> None:
     building.mkdir(mode=files.FOLDER_MODE)
     anew = make_anew(run, listed, folder, building, found)
     counts = {"rows": found.rows, "images": found.images, "people": found.people, "disputed": len(found.disputed)}
-    receipt.note(attempt, f"release {folder.name}", now=anew.release_id if anew.images else None, **counts)
+    receipt.note_erased(attempt, f"release {folder.name}", now=anew.release_id if anew.images else None, **counts)
     if in_place:
-        receipt.note(attempt, "output", images=found.images)
+        receipt.note_erased(attempt, "output", images=found.images)
     if not found.images:
         # Its ledger tells whether there is anything left to do, so it comes last.
         for path in sorted(building.iterdir(), key=lambda path: path.name == release.LEDGER_FILE):

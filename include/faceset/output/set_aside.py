@@ -43,7 +43,7 @@ def take_out(attempt: Attempt, path: Path, known: Before) -> None:
         attempt.discard(path)
 
 
-def read(run: Run, sha256: bytes) -> bytes | None:
+def read_image(run: Run, sha256: bytes) -> bytes | None:
     """The bytes that were set aside; None if there are none."""
     try:
         return (run.removed / sha256.hex()).read_bytes()
@@ -52,7 +52,7 @@ def read(run: Run, sha256: bytes) -> bytes | None:
 
 
 @contextmanager
-def opened(run: Run, sha256: bytes) -> Iterator[BinaryIO | None]:
+def open_image(run: Run, sha256: bytes) -> Iterator[BinaryIO | None]:
     """What was set aside, as an open file; None if there is none."""
     try:
         file = (run.removed / sha256.hex()).open("rb")

@@ -11,15 +11,13 @@ import pyarrow.compute as pc
 from include.faceset.errors import Final
 from include.faceset.ground import sharded
 from include.faceset.images.unchanged import present_files
-from include.faceset.names import shown
+from include.faceset.names import as_text
 from include.faceset.output import set_aside
 from include.faceset.release import pointer, release
 from include.faceset.run.attempt import Attempt
 from include.faceset.run.run import Run
 
 _NAMES = pa.schema([("identity", pa.string())])
-
-
 _NAMES_AT_ONCE = 100_000
 
 
@@ -73,8 +71,8 @@ def _top(attempt: Attempt, odd: list[Path]) -> Iterator[tuple[int, pa.ChunkedArr
         os.scandir(run.output) as entries,
     ):
         while some := [entry.name for entry in islice(entries, _NAMES_AT_ONCE)]:
-            odd += [run.output / name for name in some if shown(name) != name]
-            safe = pa.table([[name for name in some if shown(name) == name]], schema=_NAMES)
+            odd += [run.output / name for name in some if as_text(name) != name]
+            safe = pa.table([[name for name in some if as_text(name) == name]], schema=_NAMES)
             for shard, of_shard in sharded.split(safe, run.params.shards):
                 add(shard, of_shard)
     for shard in range(run.params.shards):
@@ -96,7 +94,7 @@ def _before(run: Run, doomed: list[Path]) -> set_aside.Before:
     folder = pointer.last(run)
     if folder is None:
         return {}
-    inside = sorted({shown(path.relative_to(run.output).parts[0]) for path in doomed})
+    inside = sorted({as_text(path.relative_to(run.output).parts[0]) for path in doomed})
     known: set_aside.Before = {}
     for shard, concerned in sharded.split(pa.table([inside], schema=_NAMES), run.params.shards):
         ledger = sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards)

@@ -36,7 +36,7 @@ class Release:
     `scanned` is the number of files that the scan met, by export; `size` the sum of the kept files in
     bytes; `decode`, `image_size` and `rules` (`ledger.RULES`) say how the images were looked at; `sealed_at` is when
     (ISO 8601, UTC); `parts` are the parts that it was built from: digest of the manifest, by export and partition.
-    `formerly` are the ids that it had before people were erased from it (see erase.py).
+    `formerly` are the ids that it had before people were erased from it (see erasure/rewrite.py).
     """
 
     release_id: str

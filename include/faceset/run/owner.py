@@ -108,7 +108,7 @@ def other(run: Run) -> Owner | None:
         return None if found == Owner(run.dataset.name, run.run_id) else found
 
 
-def listed(folder: Path, name: re.Pattern[str]) -> list[Path]:
+def list_named(folder: Path, name: re.Pattern[str]) -> list[Path]:
     """The files of a folder that have such a name, in order."""
     os.utime(folder)  # asks the server: what a client remembers of a folder on it may be a minute old
     return sorted(path for path in folder.iterdir() if name.fullmatch(path.name))
@@ -116,7 +116,7 @@ def listed(folder: Path, name: re.Pattern[str]) -> list[Path]:
 
 def _claims(folder: Path) -> list[Path]:
     """All claims, the one that counts last."""
-    return listed(folder, _CLAIM)
+    return list_named(folder, _CLAIM)
 
 
 def _read(claim: Path) -> Owner | None:

@@ -43,7 +43,7 @@ class Change:
         return (self.dag_id, self.run_id) == (run.dataset.name, run.run_id)
 
 
-def begin(run: Run) -> Run:
+def take_turn(run: Run) -> Run:
     """The run with its turn, which it has just taken (`owner.take`, anew).
 
     Raises:
@@ -72,7 +72,7 @@ def note_sealed(run: Run, release_id: str) -> None:
         files.write_text(_note(run), json.dumps(asdict(replace(_change(run), release_id=release_id))))
 
 
-def check(run: Run) -> None:
+def check_turn(run: Run) -> None:
     """Check that no run that began later has changed anything.
 
     Raises:
@@ -80,7 +80,7 @@ def check(run: Run) -> None:
     """
     last, change = _last(run)
     if last > run.turn:
-        raise OutdatedError(_told(run, change))
+        raise OutdatedError(_explain(run, change))
 
 
 def check_sealed(run: Run, release_id: str) -> None:
@@ -105,10 +105,10 @@ def check_sealed(run: Run, release_id: str) -> None:
             f"a later run has published release {in_place} in {run.name_of_output}, so this one changes nothing: "
             f"{_AGAIN}"
         )
-    raise OutdatedError(_told(run, change))
+    raise OutdatedError(_explain(run, change))
 
 
-def _told(run: Run, change: Change | None) -> str:
+def _explain(run: Run, change: Change | None) -> str:
     """Which later run it is, what it did, and what to do now."""
     if change is not None and change.is_of(run):
         return "this run was started again from `preflight` since: look at its later tries"
@@ -141,7 +141,7 @@ def _note(run: Run) -> Path:
 
 def _notes(run: Run) -> list[Path]:
     """All notes, the one that counts last."""
-    return owner.listed(run.owner, _NOTE)
+    return owner.list_named(run.owner, _NOTE)
 
 
 def _last(run: Run) -> tuple[int, Change | None]:

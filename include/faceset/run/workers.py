@@ -38,7 +38,7 @@ def seen(run: Run, worker: str) -> Seen:
     return Seen(worker, owner.deployment(run))
 
 
-def check(run: Run, noted: Seen, worker: str) -> None:
+def check_shared(run: Run, noted: Seen, worker: str) -> None:
     """Check that a worker sees the output's folders as preflight's worker did; changes nothing.
 
     Raises:

@@ -18,4 +18,4 @@ def forget(run: Run) -> int:
     if run.params.dry_run:
         return 0
     with trying(run, "forget") as attempt:
-        return len(rewrite.begin(attempt))
+        return len(rewrite.begin_erasure(attempt))

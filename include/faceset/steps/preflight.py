@@ -67,11 +67,11 @@ def _parts(run: Run) -> Iterator[str]:
         if not export.dated or not (export.in_s3 or run.folder(export).is_dir()):
             continue
         folder = f"{export.prefix}" if export.in_s3 else f"{run.folder(export)}/"
-        there = parts.there(run, export)
-        if not there and run.partitions is None:
+        come = parts.find_parts(run, export)
+        if not come and run.partitions is None:
             example = folder + export.part(run.dataset.partition(datetime.now(UTC)))
             yield f"export {export.name}: there is no part in {folder.rstrip('/')}; one of today would be {example}"
-        if export.required and (absent := sorted(set(run.partitions or ()) - set(there))):
+        if export.required and (absent := sorted(set(run.partitions or ()) - set(come))):
             yield f"export {export.name}: {folder + export.part(absent[0])} is not there, and its parts are required"
 
 
@@ -86,7 +86,7 @@ def nothing_to_do(run: Run) -> str | None:
     if look.is_needed(run):
         return None
     last = pointer.last(run)
-    if run.dataset.publish == "latest" and parts.digests(run) != (release.read(last).parts if last else {}):
+    if run.dataset.publish == "latest" and parts.digest_parts(run) != (release.read(last).parts if last else {}):
         return None
     wanted = ", ".join(run.partitions)
     return f"part {wanted} is not there yet: nothing to do. Once it has come, trigger a run with this partition"

@@ -41,12 +41,12 @@ def _render(attempt: Attempt, trainer: Trainer, sealed: Release, folder: Path) -
     expected, path = trainer.values(attempt.run, sealed.identities, sealed.images), folder / trainer.file_name(dataset)
     with files.replacing(path) as temporary:
         temporary.write_text(trainer.render(dataset, sealed.release_id, expected), encoding="utf-8")
-        compare(trainer, temporary, expected)
+        check_read_back(trainer, temporary, expected)
         attempt.check()  # A later try that begins only now removes the temporary file.
     return path
 
 
-def compare(trainer: Trainer, path: Path, expected: dict[str, Any]) -> None:
+def check_read_back(trainer: Trainer, path: Path, expected: dict[str, Any]) -> None:
     """Read a config back as its trainer does, and compare every value.
 
     Raises:

@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import names, people
+from include.faceset import people
 from include.faceset.declared.export import Export
 from include.faceset.erasure import met
 from include.faceset.errors import Again
 from include.faceset.exports import in_s3, on_disk, parts
-from include.faceset.exports.on_disk import Listed
-from include.faceset.ground import sharded, times
-from include.faceset.ledger import SCANNED, Outcome
+from include.faceset.exports.manifest import manifest_rows
+from include.faceset.exports.on_disk import Listing
+from include.faceset.ground import sharded
+from include.faceset.ledger import SCANNED
 from include.faceset.people import People
 from include.faceset.run import turns
 from include.faceset.run.attempt import Attempt, trying
@@ -90,7 +90,7 @@ def _scan_folder(
         turns.set_out(run)
     below = "" if partition is None else f"{export.part(partition)}/"
     where = _where(run, export, below)
-    note: dict[str, Any] = {"declared": parts.declared(export)}
+    note: dict[str, Any] = {"declared": parts.declaration(export)}
     images = rejected = 0
     with (
         _explained(export.name, where),
@@ -103,8 +103,8 @@ def _scan_folder(
             gathered=sharded.GATHERED_BYTES,
         ) as write,
     ):
-        for listed in _listed(run, export, below):
-            rows = manifest_rows(export, partition, listed)
+        for listing in _list_files(run, export, below):
+            rows = manifest_rows(export, partition, listing)
             seen |= people.named_by(erased, rows)
             rows = people.blanked(erased, rows)
             good = rows.filter(pc.is_null(rows["outcome"]))
@@ -125,88 +125,11 @@ def _where(run: Run, export: Export, below: str) -> str:
     return f"{export.prefix}{below}" if export.in_s3 else str(run.folder(export) / below)
 
 
-def _listed(run: Run, export: Export, below: str) -> Iterator[Listed]:
+def _list_files(run: Run, export: Export, below: str) -> Iterator[Listing]:
     """What lies in an export, or in the part of it that lies `below`, some of it at a time."""
     if export.in_s3:
-        return in_s3.listed(run.sources[export.name], below, export.depth, ROWS_IN_MEMORY)
-    return on_disk.listed(run.folder(export) / below, export.depth, ROWS_IN_MEMORY, follow=not below)
-
-
-def manifest_rows(export: Export, partition: str | None, listed: Listed) -> pa.Table:
-    """Rows (schema SCANNED) of files that were listed; those that are no image of the layout have an outcome.
-
-    Names are judged by column; only what is not plain is judged one by one.
-    """
-    identities = _identities(export, listed)
-    name, identity = _text(listed.names), _text(identities)
-    plain = pc.and_(names.are_plain_images(name), pc.fill_null(names.are_plain(identity), fill_value=False))
-    outcomes: dict[int, Outcome] = {}
-    for index in pc.indices_nonzero(pc.invert(plain)).to_pylist():
-        if rejected := _rejected_by_name(listed.names[index], identities[index]):
-            outcomes[index] = rejected
-    below = "" if partition is None else f"{export.part(partition)}/"
-    path = name if export.depth == 0 else pc.binary_join_element_wise(_text(listed.folders), name, "/")
-    size, mtime_ns = pa.array(listed.sizes, pa.int64()), times.column(listed.mtimes_ns)
-    etag = pa.array(listed.etags, pa.string()) if listed.etags else pa.nulls(len(name), pa.string())
-    good = pa.array([index not in outcomes for index in range(len(name))]) if outcomes else pa.repeat(True, len(name))
-    bad = pa.array(list(outcomes), pa.int64())
-    return pa.concat_tables(
-        [
-            _rows(
-                export,
-                partition,
-                pc.binary_join_element_wise(below, path, "").filter(good),
-                identity=identity.filter(good),
-                size=size.filter(good),
-                mtime_ns=mtime_ns.filter(good),
-                etag=etag.filter(good),
-            ),
-            _rows(
-                export,
-                partition,
-                pa.array([names.shown(below + listed.path(index)) for index in outcomes], pa.string()),
-                size=size.take(bad),
-                mtime_ns=mtime_ns.take(bad),
-                etag=etag.take(bad),
-                outcome=pa.array(list(outcomes.values()), pa.string()),
-            ),
-            _rows(
-                export,
-                partition,
-                pa.array([names.shown(below + path) for path, _ in listed.odd], pa.string()),
-                outcome=pa.array([outcome for _, outcome in listed.odd], pa.string()),
-            ),
-        ]
-    )
-
-
-def _rows(export: Export, partition: str | None, path: pa.Array, **columns: pa.Array) -> pa.Table:
-    columns |= {
-        "path": path,
-        "export": pa.repeat(export.name, len(path)),
-        "partition": pa.repeat(pa.scalar(partition, pa.string()), len(path)),
-    }
-    return pa.table([columns.get(one.name, pa.nulls(len(path), one.type)) for one in SCANNED], schema=SCANNED)
-
-
-def _identities(export: Export, listed: Listed) -> list[str | None]:
-    found = export.identities(listed.folders, listed.names)
-    return found if export.namespace == "shared" else [one and export.label(one) for one in found]
-
-
-def _text(values: list[Any]) -> pa.Array:
-    try:
-        return pa.array(values, pa.string())
-    except UnicodeEncodeError:  # bytes that are no UTF-8: as `names.shown` writes them they are not plain
-        return pa.array([value and names.shown(value) for value in values], pa.string())
-
-
-def _rejected_by_name(name: str, identity: str | None) -> Outcome | None:
-    if identity is None or not names.is_image(name):
-        return Outcome.UNMATCHED_NAME
-    if not names.is_safe(identity) or not names.is_safe(name):
-        return Outcome.UNSAFE_NAME
-    return None
+        return in_s3.list_files(run.sources[export.name], below, export.depth, ROWS_IN_MEMORY)
+    return on_disk.list_files(run.folder(export) / below, export.depth, ROWS_IN_MEMORY, follow=not below)
 
 
 @contextmanager

@@ -28,8 +28,8 @@ from include.faceset.run import owner, turns
 from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import Run
 
-MANIFEST_COLUMNS = ["identity", "key", "sha256", "size", "mtime_ns", "export", "path", "format", "colour", "etag"]
-MANIFEST = pa.schema([LEDGER.field(name) for name in MANIFEST_COLUMNS])
+_MANIFEST_COLUMNS = ["identity", "key", "sha256", "size", "mtime_ns", "export", "path", "format", "colour", "etag"]
+RELEASE_MANIFEST = pa.schema([LEDGER.field(name) for name in _MANIFEST_COLUMNS])
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class HandedOver:
 def hand_over(run: Run, sealed: Release) -> HandedOver:
     """What a run that was sealed tells the tasks after it."""
     folder = run.release(sealed.release_id)
-    objects = folder / release.OBJECTS_FILE  # there if this release was published before
+    proof = folder / release.OBJECTS_FILE  # there if this release was published before
     return HandedOver(
         release_id=sealed.release_id,
         identities=sealed.identities,
@@ -64,7 +64,7 @@ def hand_over(run: Run, sealed: Release) -> HandedOver:
         folder=str(folder),
         manifest=str(folder / release.MANIFEST_FILE),
         sync_record=str(run.sync_record()),
-        history=str(objects) if objects.exists() else None,
+        history=str(proof) if proof.exists() else None,
         lease=owner.token(run),
         erased=receipt.images_to_delete(run),
         origins=None if run.on_disk else _origins(run),
@@ -113,8 +113,8 @@ def _seal(attempt: Attempt) -> Release:
     if run.on_disk:
         bring_to(attempt, lambda shard: sorted_merge.read_sorted(images[shard]))
     digest = release.Digest()
-    manifest = map(digest.add, sorted_merge.in_order(images, "key", MANIFEST.names))
-    tables.write_all(manifest, MANIFEST, building / release.MANIFEST_FILE, within=attempt.folder)
+    manifest = map(digest.add, sorted_merge.in_order(images, "key", RELEASE_MANIFEST.names))
+    tables.write_all(manifest, RELEASE_MANIFEST, building / release.MANIFEST_FILE, within=attempt.folder)
     classes = class_index(sorted_merge.in_order([count_classes(attempt, path) for path in images], "identity"))
     tables.write_all(classes, CLASSES, building / release.CLASSES_FILE, within=attempt.folder)
     with (building / release.MANIFEST_FILE).open("rb") as written:
@@ -125,13 +125,13 @@ def _seal(attempt: Attempt) -> Release:
         identities=pq.read_metadata(building / release.CLASSES_FILE).num_rows,
         images=digest.images,
         size=digest.size,
-        scanned=parts.counts(run),
+        scanned=parts.count_files(run),
         manifest_sha256=manifest_sha256,
         min_images=run.params.min_images,
         decode=run.params.decode,
         image_size=run.dataset.image_size,
         sealed_at=pointer.moment(run),
-        parts=parts.digests(run),
+        parts=parts.digest_parts(run),
         formerly=history.formerly(run, digest.release_id),
         rules=RULES,
     )
@@ -164,10 +164,10 @@ def _settled(attempt: Attempt, path: Path) -> list[Path]:
             rows = kept(rows)
             found += rows.num_rows
             images.append(sorted_merge.write_sorted(rows, "key", attempt.folder / f"images-{shard:03d}.arrow"))
-        rejected = parts.rejected(run)
+        rejected = parts.read_rejected(run)
         add(sharded.NO_SHARD, rejected)
         in_ledger.update(count_rows(rejected))
-    balance(in_ledger, parts.counts(run))
+    balance(in_ledger, parts.count_files(run))
     if not found:
         raise SealError(
             f"no image is left of {in_ledger.total():,} files; nothing is published, the output is as it was copied. "

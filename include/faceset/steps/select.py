@@ -16,7 +16,7 @@ from include.faceset.erasure import rewrite
 from include.faceset.exports import parts
 from include.faceset.ground import sharded, tables
 from include.faceset.images import large, unchanged
-from include.faceset.ledger import LEDGER, Outcome, kept, rejected
+from include.faceset.ledger import LEDGER, Outcome, kept, reject
 from include.faceset.release import history, memory, release
 from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.room import check_room
@@ -87,9 +87,9 @@ def _filter(attempt: Attempt) -> Filtered:
 def _filter_shard(attempt: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[bytes, bool]]]:
     """Write what a shard selects and what it rejects; its counts, and its disputes as `unchanged.disputes` has them."""
     run = attempt.run
-    enough, few = split(parts.images(run, shard), run.params.min_images)
+    enough, few = split_by_count(parts.read_images(run, shard), run.params.min_images)
     tables.write(enough, run.selected(shard), within=attempt.folder)
-    tables.write(rejected(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard), within=attempt.folder)
+    tables.write(reject(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard), within=attempt.folder)
     of_large = large.size_to_keep(run, enough)
     counts = ShardCounts(
         identities=pc.count_distinct(enough["identity"]).as_py(),
@@ -109,7 +109,7 @@ def _select_release(attempt: Attempt) -> Filtered:
     shards = []
     for shard in range(run.params.shards):
         rows = kept(sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards))
-        rows = people.split(listed, tables.conformed(rows, LEDGER))[1]
+        rows = people.separate(listed, tables.conformed(rows, LEDGER))[1]
         if run.on_disk:  # a release that was made without an output says of no file when it was written
             written = pc.coalesce(rows["staged_mtime_ns"], rows["mtime_ns"])
             rows = rows.set_column(LEDGER.get_field_index("staged_mtime_ns"), "staged_mtime_ns", written)
@@ -127,7 +127,7 @@ def _select_release(attempt: Attempt) -> Filtered:
     return keep_counts(attempt, selected)
 
 
-def split(manifest: pa.Table, min_images: int) -> tuple[pa.Table, pa.Table]:
+def split_by_count(manifest: pa.Table, min_images: int) -> tuple[pa.Table, pa.Table]:
     """Rows of identities with at least `min_images` rows, and the others; both sorted by identity, export, path."""
     ordered = manifest.sort_by([("identity", "ascending"), ("export", "ascending"), ("path", "ascending")])
     counted = ordered.group_by("identity").aggregate([([], "count_all")])

@@ -45,7 +45,7 @@ def summarise(
         sealed: its release.
         took: the time of its steps so far.
         sync: result of the sync (uploaded, skipped, deleted, bytes); None if the run skipped the upload.
-        erased: what the run erased of people (`receipt.told`); None if nothing.
+        erased: what the run erased of people (`receipt.sum_up`); None if nothing.
 
     Returns:
         What ``summary.json`` holds.

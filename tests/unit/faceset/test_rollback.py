@@ -87,7 +87,7 @@ def test_releases_beyond_those_to_keep_go_with_what_only_they_held(tmp_path: Pat
     assert retire(few, None) == [ids[0]]
     assert [folder.name for folder in shelf.folders(run)] == ids[:0:-1]
     assert list(run.removed.iterdir()) == []
-    assert set_aside.read(run, b"x" * 32) is None
+    assert set_aside.read_image(run, b"x" * 32) is None
 
 
 def test_the_release_in_place_is_never_removed(tmp_path: Path, history: list[Result]) -> None:
