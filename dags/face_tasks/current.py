@@ -14,6 +14,7 @@ from include.faceset.declared import params as run_params
 from include.faceset.declared.dataset import Dataset
 from include.faceset.declared.loading import shared_destination
 from include.faceset.declared.partitions import Event, other_dates, partitions_of
+from include.faceset.errors import NotReadyError
 from include.faceset.run.run import Run
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def before_seal() -> Run:
 
     run = _begun()
     with final():
-        turns.check(run)
+        turns.check_turn(run)
     return run
 
 
@@ -134,7 +135,7 @@ def _check_worker(run: Run, noted: dict[str, Any]) -> None:
     from include.faceset.run import workers
 
     with final():
-        workers.check(run, workers.Seen(noted["worker"], noted["folders"]), platform.node())
+        workers.check_shared(run, workers.Seen(noted["worker"], noted["folders"]), platform.node())
 
 
 def check_exports(run: Run) -> None:
@@ -143,7 +144,7 @@ def check_exports(run: Run) -> None:
 
     try:
         preflight.check_exports(run)
-    except preflight.NotReadyError as error:
+    except NotReadyError as error:
         raise AirflowFailException(f"on {platform.node()}: {error}") from error
 
 

@@ -43,7 +43,7 @@ def preflight() -> dict[str, Any]:
         check(run)
         current.check_s3(run)
     current.wait_for_turn(run, anew=True)
-    run = turns.begin(run)
+    run = turns.take_turn(run)
     if why := nothing_to_do(run):
         raise AirflowSkipException(why)
     return {**asdict(workers.seen(run, platform.node())), "turn": run.turn, "after": run.after}

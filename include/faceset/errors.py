@@ -11,3 +11,7 @@ class Final(FacesetError):  # noqa: N818 it says what to do
 
 class Again(FacesetError):  # noqa: N818
     """Another try may help: what stands in the way may pass."""
+
+
+class NotReadyError(Final):
+    """Something must be put right before a run can go on; one line a finding, each with its remedy."""

@@ -101,7 +101,7 @@ class LedgerError(Final):
     """The ledger does not account for every file exactly once."""
 
 
-def rejected(manifest: pa.Table, outcome: Outcome) -> pa.Table:
+def reject(manifest: pa.Table, outcome: Outcome) -> pa.Table:
     """Ledger rows for manifest rows that all end with the same outcome."""
     columns = {name: manifest[name] for name in MANIFEST.names}
     columns["outcome"] = pa.repeat(outcome.value, manifest.num_rows)
@@ -138,14 +138,16 @@ def count_rows(rows: pa.Table) -> dict[str, int]:
         LedgerError: a file has two rows, or a row no known outcome.
     """
     if rows["outcome"].null_count or set(pc.unique(rows["outcome"]).to_pylist()) - set(Outcome):
-        msg = "the ledger holds rows without a known outcome; this is a fault of the program, please report it"
-        raise LedgerError(msg)
+        raise LedgerError(
+            "the ledger holds rows without a known outcome; this is a fault of the program, please report it"
+        )
     # A suppressed row does not say of which file it is.
-    told = rows.filter(pc.not_equal(rows["outcome"], Outcome.SUPPRESSED.value))
-    files = told.group_by(["export", "path"]).aggregate([])
-    if files.num_rows != told.num_rows:
-        msg = f"{told.num_rows - files.num_rows:,} files have more than one row in the ledger; nothing is published"
-        raise LedgerError(msg)
+    named = rows.filter(pc.not_equal(rows["outcome"], Outcome.SUPPRESSED.value))
+    files = named.group_by(["export", "path"]).aggregate([])
+    if files.num_rows != named.num_rows:
+        raise LedgerError(
+            f"{named.num_rows - files.num_rows:,} files have more than one row in the ledger; nothing is published"
+        )
     counted = rows.group_by("export").aggregate([([], "count_all")])
     return dict(zip(counted["export"].to_pylist(), counted["count_all"].to_pylist(), strict=True))
 
@@ -162,8 +164,7 @@ def balance(rows: Mapping[str, int], scanned: Mapping[str, int]) -> None:
     """
     for export in scanned.keys() | rows.keys():
         if scanned.get(export, 0) != rows.get(export, 0):
-            msg = (
+            raise LedgerError(
                 f"export {export}: the scan met {scanned.get(export, 0):,} files but the ledger has "
                 f"{rows.get(export, 0):,} rows; nothing is published. Clear the run's tasks from `scan` on"
             )
-            raise LedgerError(msg)

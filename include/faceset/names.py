@@ -64,7 +64,7 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def shown(name: str) -> str:
+def as_text(name: str) -> str:
     r"""A name from `os.scandir` as valid text: bytes that are no UTF-8 come out as `\xNN`, a backslash as `\\`.
 
     Two different names never come out the same.

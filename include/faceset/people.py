@@ -56,11 +56,6 @@ def lists(run: Run) -> list[Path]:
     return sorted(named)
 
 
-def read(path: Path) -> People:
-    """The identities of one list. Raises SuppressedError as `read_lines` does."""
-    return frozenset(line.name for line in read_lines(path))
-
-
 def read_lines(path: Path) -> list[Line]:
     """The lines of one list that name somebody.
 
@@ -70,11 +65,11 @@ def read_lines(path: Path) -> list[Line]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        msg = f"{path}: the list of people to erase cannot be read ({error.strerror}); correct its path, or make it"
-        raise SuppressedError(msg) from error
+        raise SuppressedError(
+            f"{path}: the list of people to erase cannot be read ({error.strerror}); correct its path, or make it"
+        ) from error
     except UnicodeDecodeError as error:
-        msg = f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8"
-        raise SuppressedError(msg) from error
+        raise SuppressedError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     return list(_lines(path, text))
 
 
@@ -85,12 +80,11 @@ def _lines(path: Path, text: str) -> Iterator[Line]:
             continue
         name = name.removeprefix("\\") if name.startswith("\\#") else name
         if not names.is_safe(name):
-            msg = (
+            raise SuppressedError(
                 f"{path}: line {number} is no identity of a merged dataset: one a line, without slash, backslash, "
                 "leading dot or control character, in Unicode form NFC, at most 255 bytes; write it as its folder in "
                 "the output is called"
             )
-            raise SuppressedError(msg)
         yield Line(number, name)
 
 
@@ -104,7 +98,7 @@ def of_keys(listed: People, keys: pa.ChunkedArray) -> pa.Array:
     return of_identities(listed, pc.replace_substring_regex(keys, "(?s)/.*", ""))
 
 
-def split(listed: People, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+def separate(listed: People, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Rows that name somebody listed, and the others.
 
     Args:
@@ -122,7 +116,7 @@ def split(listed: People, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 def named_by(listed: People, rows: pa.Table) -> People:
     """Of those listed, whom rows name, as `split` understands it."""
-    of_people = split(listed, rows)[0]
+    of_people = separate(listed, rows)[0]
     if not of_people.num_rows:
         return frozenset()
     found = set(pc.unique(of_people["identity"].drop_null()).to_pylist())
@@ -142,7 +136,7 @@ def blank(rows: pa.Table) -> pa.Table:
 
 def blanked(listed: People, rows: pa.Table) -> pa.Table:
     """All rows, blank where they name somebody listed."""
-    of_people, others = split(listed, rows)
+    of_people, others = separate(listed, rows)
     return pa.concat_tables([others, blank(of_people)]) if of_people.num_rows else rows
 
 

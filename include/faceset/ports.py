@@ -26,7 +26,7 @@ class Source(Protocol):
     """
 
     def listing(self, below: str) -> Iterator[pa.RecordBatch]:
-        """Every object (schema `objects.OBJECT`) whose key begins with `below`, and that key without it.
+        """Every object (schema `in_s3.OBJECT`) whose key begins with `below`, and that key without it.
 
         One that is archived has no ETag.
         """

@@ -14,13 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from croniter import croniter
-from pydantic import (
-    Field,
-    PositiveInt,
-    PrivateAttr,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, PrivateAttr, field_validator, model_validator
 
 from include.faceset.declared.export import END, Declared
 from include.faceset.declared.layouts import LAYOUTS
@@ -126,8 +120,7 @@ class Dataset(Declared):
     @classmethod
     def _is_a_cadence(cls, schedule: str | None) -> str | None:
         if schedule is not None and schedule not in PRESETS and not croniter.is_valid(schedule):
-            msg = f"is no cron expression and none of {', '.join(sorted(PRESETS))}"
-            raise ValueError(msg)
+            raise ValueError(f"is no cron expression and none of {', '.join(sorted(PRESETS))}")
         return schedule
 
     @field_validator("partition_format")
@@ -143,8 +136,9 @@ class Dataset(Declared):
             or back.date() != date(2026, 12, 31)
             or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", written)
         ):
-            msg = f"writes 31 December 2026 as {written!r}: must name year, month and day in letters, digits, _ . and -"
-            raise ValueError(msg)
+            raise ValueError(
+                f"writes 31 December 2026 as {written!r}: must name year, month and day in letters, digits, _ . and -"
+            )
         return form
 
     @property
@@ -179,22 +173,21 @@ class Dataset(Declared):
     @model_validator(mode="after")
     def _has_its_folders(self) -> "Dataset":
         if (self.output is None) == (self.releases is None):
-            msg = (
+            raise ValueError(
                 "give either `output` (folder of the merged dataset) or, for a dataset that lies in S3 alone, "
                 "`releases` (folder of what is kept of its releases)"
             )
-            raise ValueError(msg)
         if self.local_source is None and (local := [one for one in self.exports if not one.in_s3]):
-            msg = f"local_source: add it: export {local[0].name!r} lies in it (an export in S3 has a root s3://…/)"
-            raise ValueError(msg)
+            raise ValueError(
+                f"local_source: add it: export {local[0].name!r} lies in it (an export in S3 has a root s3://…/)"
+            )
         return self
 
     @model_validator(mode="after")
     def _exports_are_told_apart(self) -> "Dataset":
         names = [export.name for export in self.exports]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            msg = f"exports: the name {twice[0]!r} is used twice; give each export its own"
-            raise ValueError(msg)
+            raise ValueError(f"exports: the name {twice[0]!r} is used twice; give each export its own")
         return self
 
 

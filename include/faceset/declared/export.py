@@ -5,12 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 # Airflow takes JSON Schema's patterns as Python's, where $ also matches before a line break at the end.
 END = r"$(?!\n)"
@@ -60,8 +55,7 @@ class Export(Declared):
     def _names_one_partition(cls, root: str | None) -> str | None:
         named = (root or "").replace(PARTITION, "")
         if root is not None and (root.count(PARTITION) > 1 or "{" in named or "}" in named):
-            msg = "may hold {partition} once, and no other braces"
-            raise ValueError(msg)
+            raise ValueError("may hold {partition} once, and no other braces")
         if root is not None and "://" in root:
             # Also what stands before the parts has to be a prefix.
             steady = root.partition(PARTITION)[0].rpartition("/")[0] + "/"
@@ -70,8 +64,7 @@ class Export(Declared):
                 or not root.endswith("/")
                 or {"", ".", ".."} & set(steady[5:-1].split("/"))
             ):
-                msg = "must be s3://bucket/prefix/, with a slash at its end and plain names"
-                raise ValueError(msg)
+                raise ValueError("must be s3://bucket/prefix/, with a slash at its end and plain names")
         return root
 
     @property

@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from pydantic import BaseModel, ValidationError
 
 from include.faceset.declared.dataset import Dataset
 from include.faceset.declared.layouts import LAYOUTS
@@ -49,19 +46,17 @@ def load(path: Path) -> Dataset:
         DatasetError: with one line a mistake, each naming file, field and remedy.
     """
     if twins := [one for one in find(path.parent) if one.stem == path.stem and one != path]:
-        msg = f"{path.name}: {twins[0].name} lies beside it, and both would be the dataset {path.stem!r}; remove one"
-        raise DatasetError(msg)
+        raise DatasetError(
+            f"{path.name}: {twins[0].name} lies beside it, and both would be the dataset {path.stem!r}; remove one"
+        )
     try:
         declared = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 it is a safe one
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        msg = f"{path.name}: cannot be read as YAML: {' '.join(str(error).split())}"
-        raise DatasetError(msg) from error
+        raise DatasetError(f"{path.name}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(declared, dict):
-        msg = f"{path.name}: holds no mapping of fields; see reidnet_v3.yaml for the form"
-        raise DatasetError(msg)
+        raise DatasetError(f"{path.name}: holds no mapping of fields; see reidnet_v3.yaml for the form")
     if "name" in declared:
-        msg = f"{path.name}: name: is taken from the file name; remove the field"
-        raise DatasetError(msg)
+        raise DatasetError(f"{path.name}: name: is taken from the file name; remove the field")
     try:
         dataset = Dataset.model_validate({**declared, "name": path.stem})
     except ValidationError as error:

@@ -153,21 +153,20 @@ def check(values: dict[str, Any], dataset: Dataset) -> RunParams:
         lines = [_mistake(mistake) for mistake in error.errors(include_url=False)]
         raise ParamsError("\n".join([*lines, "", "Params and their values now:", *_listing(dataset)])) from error
     if checked.local_source is None and not _may_be_left_out("local_source", dataset):
-        msg = "param 'local_source': exports of this dataset lie in it; give the folder"
-        raise ParamsError(msg)
+        raise ParamsError("param 'local_source': exports of this dataset lie in it; give the folder")
     if checked.output is None and not _may_be_left_out("output", dataset):
-        msg = "param 'output': give the folder of the merged dataset; only a dataset file with `releases` does without"
-        raise ParamsError(msg)
+        raise ParamsError(
+            "param 'output': give the folder of the merged dataset; only a dataset file with `releases` does without"
+        )
     if checked.output is None and checked.skip_upload:
-        msg = "param 'skip_upload': without an output there is nothing but the upload; give an output, or leave it off"
-        raise ParamsError(msg)
+        raise ParamsError(
+            "param 'skip_upload': without an output there is nothing but the upload; give an output, or leave it off"
+        )
     if checked.partition is not None and not dataset.dated:
-        msg = "param 'partition': no export of this dataset arrives in parts; leave it empty"
-        raise ParamsError(msg)
+        raise ParamsError("param 'partition': no export of this dataset arrives in parts; leave it empty")
     if checked.partition is not None and not dataset.is_partition(checked.partition):
         example = dataset.partition(datetime(2026, 5, 1, tzinfo=UTC))
-        msg = f"param 'partition': {checked.partition!r:.80} is no part's name; write it as {example}"
-        raise ParamsError(msg)
+        raise ParamsError(f"param 'partition': {checked.partition!r:.80} is no part's name; write it as {example}")
     return checked
 
 

@@ -2,10 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import (
-    Field,
-    PositiveInt,
-)
+from pydantic import Field, PositiveInt
 
 from include.faceset.declared.export import Declared
 

@@ -9,7 +9,7 @@ from include.faceset.erasure.releases import make_anew
 from include.faceset.ground import files
 from include.faceset.people import People
 from include.faceset.release import history, release
-from include.faceset.run.run import Run
+from include.faceset.run.run import RELEASE_FILE, Run
 from include.faceset.training.trainers import TRAINERS
 
 
@@ -22,7 +22,7 @@ def in_bucket(
     the folder was lost) is made anew from a copy.
 
     Args:
-        run: the run, after `finish`.
+        run: the run, after `finish_erasure`.
         listed: the people.
         ids: what the bucket holds.
         fetch: puts the files of a release, whose id is a folder's name, into that folder.
@@ -44,7 +44,7 @@ def in_bucket(
 
 def _copy_anew(run: Run, listed: People, copy: Path) -> Path | None:
     """A copy of a release without the people: itself if it names none, nothing if nothing is left of it."""
-    if not (copy / release.RELEASE_FILE).exists() or not (copy / release.LEDGER_FILE).exists():
+    if not (copy / RELEASE_FILE).exists() or not (copy / release.LEDGER_FILE).exists():
         return None  # what a broken upload left, or a prune: nobody can use it
     found = look(listed, copy / release.LEDGER_FILE)
     if not found.rows:

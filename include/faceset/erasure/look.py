@@ -13,8 +13,6 @@ from include.faceset.release import history, pointer, release
 from include.faceset.run.run import Run
 
 NAMING = ["identity", "export", "path"]
-
-
 _OF_PEOPLE = [*NAMING, "outcome", "sha256"]
 
 
@@ -34,10 +32,10 @@ class Found:
 
 def is_needed(run: Run) -> bool:
     """Whether anything beside the output names somebody on the list."""
-    return any(count for what, count in foresee(run).items() if what != "listed")
+    return any(count for what, count in count_named(run).items() if what != "listed")
 
 
-def foresee(run: Run) -> dict[str, int]:
+def count_named(run: Run) -> dict[str, int]:
     """Counts of what a run would erase; nothing is changed.
 
     `listed` people; of the last release `people`, `images` and those `disputed`; over all of them `releases` and their
@@ -54,15 +52,15 @@ def foresee(run: Run) -> dict[str, int]:
         counts["rows"] += found.rows
         if folder == last:
             counts |= {"people": found.people, "images": found.images, "disputed": len(found.disputed)}
-    counts["parts"] = sum(rows(listed, path)[0] > 0 for path in manifests(run, parts_only=True))
+    counts["parts"] = sum(rows(listed, path)[0] > 0 for path in find_manifests(run, parts_only=True))
     return counts
 
 
-def named(run: Run) -> People:
+def find_named(run: Run) -> People:
     """Whom of the people on the list a kept release or a known part names; nothing is changed."""
     listed = people.to_erase(run)
     in_releases = (look(listed, folder / release.LEDGER_FILE).names for folder in history.folders(run))
-    in_parts = (rows(listed, path)[1] for path in manifests(run, parts_only=True))
+    in_parts = (rows(listed, path)[1] for path in find_manifests(run, parts_only=True))
     return frozenset[str]().union(*in_releases, *in_parts) if listed else listed
 
 
@@ -73,7 +71,7 @@ def look(listed: People, ledger: Path) -> Found:
     names: set[str] = set()
     disputed: set[bytes] = set()
     for _, group in sharded.groups(ledger, _OF_PEOPLE):
-        of_people = people.split(listed, group)[0]
+        of_people = people.separate(listed, group)[0]
         rows += of_people.num_rows
         images += kept(of_people).num_rows
         identities.update(pc.unique(of_people["identity"].drop_null()).to_pylist())
@@ -83,7 +81,7 @@ def look(listed: People, ledger: Path) -> Found:
     return Found(rows, images, len(identities), frozenset(disputed), frozenset(names))
 
 
-def manifests(run: Run, *, parts_only: bool = False) -> list[Path]:
+def find_manifests(run: Run, *, parts_only: bool = False) -> list[Path]:
     known = sorted(run.releases.glob("parts/*/*.parquet"))
     return known if parts_only else [*known, *sorted(run.work.glob("manifest/**/*.parquet"))]
 
@@ -92,7 +90,7 @@ def rows(listed: People, manifest: Path) -> tuple[int, People]:
     """How many rows of a manifest name people, and whom."""
     count, names = 0, set[str]()
     for _, rows in sharded.groups(manifest, NAMING):
-        of_people = people.split(listed, rows)[0]
+        of_people = people.separate(listed, rows)[0]
         count += of_people.num_rows
         names |= people.named_by(listed, of_people)
     return count, frozenset(names)

@@ -25,11 +25,11 @@ MEMORY_FILE = "met"
 """Beside the receipts."""
 
 
-def note_scan(mine: Attempt, export: str, names: Iterable[str]) -> None:
+def note_scan(attempt: Attempt, export: str, names: Iterable[str]) -> None:
     """Keep in mind, in the run's work, whom of the people on the list the scan of an export has met."""
-    if tags := _tags(mine.run, names):
-        path = mine.run.work / FOLDER / f"export={export}.json"
-        files.write_text(path, json.dumps(tags), within=mine.folder)
+    if tags := _tags(attempt.run, names):
+        path = attempt.run.work / FOLDER / f"export={export}.json"
+        files.write_text(path, json.dumps(tags), within=attempt.folder)
 
 
 def remember(run: Run, listed: People, names: Iterable[str] = (), *, within: Path | None = None) -> None:

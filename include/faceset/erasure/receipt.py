@@ -40,9 +40,9 @@ def digest(run: Run, listed: People) -> str:
     return hmac.new(key, "\n".join(sorted(listed)).encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def note(mine: Attempt, what: str, **counts: int | str | None) -> None:
+def note_erased(attempt: Attempt, what: str, **counts: int | str | None) -> None:
     """Keep counts of what is about to be erased; of a second try the higher ones stay."""
-    _keep(mine.run, what, counts, within=mine.folder)
+    _keep(attempt.run, what, counts, within=attempt.folder)
 
 
 def note_bucket(run: Run, counts: Mapping[str, int], what: str = "") -> None:
@@ -107,7 +107,7 @@ def write(run: Run, listed: People, unmet: Sequence[str] = ()) -> list[Path]:
     return written
 
 
-def told(run: Run, written: list[Path]) -> dict[str, Any] | None:
+def sum_up(run: Run, written: list[Path]) -> dict[str, Any] | None:
     """What the summary says of a receipt that `write` wrote, before it is closed; None if there is none."""
     if not written:
         return None

@@ -25,8 +25,6 @@ from include.faceset.training import schedule
 from include.faceset.training.trainers import TRAINERS
 
 _OF_SHARDS = {"shards", "groups"}
-
-
 _WITH_IMAGES = {release.MANIFEST_FILE: "key", release.OBJECTS_FILE: "key", release.CLASSES_FILE: "identity"}
 """Files that have a row for an image or a class, and the column that tells whose."""
 
@@ -42,7 +40,7 @@ def write_blanked(
     said: dict[str, Any] = {name: value for name, value in sharded.note(path).items() if name not in _OF_SHARDS}
     with sharded.writing(target, schema, sharded.note(path)["shards"], said, within) as add:
         for shard, rows in sharded.groups(path):
-            of_people, others = people.split(listed, tables.conformed(rows, schema))
+            of_people, others = people.separate(listed, tables.conformed(rows, schema))
             blank.append(people.blank(of_people))
             add(shard, _without_disputes(others, forget) if forget else others)
         add(sharded.NO_SHARD, pa.concat_tables(blank))

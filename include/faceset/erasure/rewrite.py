@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from include.faceset import people
 from include.faceset.erasure import met, receipt
-from include.faceset.erasure.look import NAMING, is_needed, look, manifests, rows
+from include.faceset.erasure.look import NAMING, find_manifests, is_needed, look, rows
 from include.faceset.erasure.releases import make_anew, write_blanked
 from include.faceset.errors import Final
 from include.faceset.ground import files, tables
@@ -34,8 +34,8 @@ from include.faceset.output import set_aside
 from include.faceset.people import People
 from include.faceset.release import history, pointer, release
 from include.faceset.run import turns
-from include.faceset.run.attempt import Attempt, attempt
-from include.faceset.run.run import Run
+from include.faceset.run.attempt import Attempt, trying
+from include.faceset.run.run import RELEASE_FILE, Run
 
 LIST_FILE = "people.json"
 
@@ -44,36 +44,35 @@ class EraseError(Final):
     """Nobody may be erased as things are."""
 
 
-def begin(mine: Attempt) -> People:
-    """Erase, and keep in mind by which list: `finish` goes by the same one. Returns the people."""
-    listed = people.to_erase(mine.run)
-    met.remember(mine.run, listed, within=mine.folder)
-    erase(mine, listed)
-    said = json.dumps(receipt.digest(mine.run, listed))
-    files.write_text(mine.run.work / LIST_FILE, said, within=mine.folder)
+def begin_erasure(attempt: Attempt) -> People:
+    """Erase, and keep in mind by which list: `finish_erasure` goes by the same one. Returns the people."""
+    listed = people.to_erase(attempt.run)
+    met.remember(attempt.run, listed, within=attempt.folder)
+    erase_here(attempt, listed)
+    said = json.dumps(receipt.digest(attempt.run, listed))
+    files.write_text(attempt.run.work / LIST_FILE, said, within=attempt.folder)
     return listed
 
 
 def has_begun(run: Run) -> bool:
-    """Whether `begin` has run in this run, or nobody is to be erased."""
+    """Whether `begin_erasure` has run in this run, or nobody is to be erased."""
     return (run.work / LIST_FILE).exists() or not people.to_erase(run)
 
 
-def finish(run: Run) -> People:
-    """Erase what the steps since `begin` left; the people.
+def finish_erasure(run: Run) -> People:
+    """Erase what the steps since `begin_erasure` left; the people.
 
     Raises:
         EraseError: the list is no longer the one that the run began with.
     """
     listed = people.to_erase(run)
     if not _is_as_begun(run, listed):
-        msg = (
+        raise EraseError(
             "the list of people to erase was changed while this run was at work, and its release goes by the list as "
             "it was; trigger a new run, which goes by the list as it is"
         )
-        raise EraseError(msg)
-    with attempt(run, "erase") as mine:
-        erase(mine, listed)
+    with trying(run, "erase") as attempt:
+        erase_here(attempt, listed)
     return listed
 
 
@@ -86,72 +85,72 @@ def _is_as_begun(run: Run, listed: People) -> bool:
     return bool(json.loads(said) == receipt.digest(run, listed))
 
 
-def erase(mine: Attempt, listed: People) -> None:
+def erase_here(attempt: Attempt, listed: People) -> None:
     """Erase people from all that lies beside the output; what is found of them is noted for the receipt."""
     if not listed:
         return
-    run = mine.run
+    run = attempt.run
     turns.set_out(run)
-    _clear_work(mine, listed)
-    for path in manifests(run):
-        _erase_manifest(mine, listed, path)
-    for path in _records(run):
-        _erase_record(mine, listed, path)
+    _clear_work(attempt, listed)
+    for path in find_manifests(run):
+        _erase_manifest(attempt, listed, path)
+    for path in _sync_records(run):
+        _erase_record(attempt, listed, path)
     for folder in history.broken(run):
-        mine.discard(folder)
+        attempt.discard(folder)
     for folder in history.folders(run):
-        _erase_release(mine, listed, folder)
+        _erase_release(attempt, listed, folder)
     if unused := set_aside.unused(run):
-        receipt.note(mine, "set aside", images=len(unused))
-        set_aside.forget_unused(mine)
+        receipt.note_erased(attempt, "set aside", images=len(unused))
+        set_aside.forget_unused(attempt)
 
 
-def _records(run: Run) -> list[Path]:
+def _sync_records(run: Run) -> list[Path]:
     return sorted((run.releases / ".sync").glob("*.parquet"))
 
 
-def _clear_work(mine: Attempt, listed: People) -> None:
+def _clear_work(attempt: Attempt, listed: People) -> None:
     """Remove the work of other runs, what killed writers left, and of this run what an earlier try copied of people."""
-    run = mine.run
-    history.clear_leftovers(mine)
+    run = attempt.run
+    history.clear_leftovers(attempt)
     for path in (run.releases / ".sync").glob(".*"):
-        mine.discard(path)
+        attempt.discard(path)
     for path in run.work.glob("*/shard=*.parquet"):  # written anew: all that this try needs
-        if people.split(listed, tables.read(path, NAMING))[0].num_rows:
-            mine.discard(path)
+        if people.separate(listed, tables.read(path, NAMING))[0].num_rows:
+            attempt.discard(path)
 
 
-def _erase_manifest(mine: Attempt, listed: People, path: Path) -> None:
+def _erase_manifest(attempt: Attempt, listed: People, path: Path) -> None:
     found, names = rows(listed, path)
     if not found:
         return
-    met.remember(mine.run, listed, names, within=mine.folder)
-    receipt.note(mine, str(path.relative_to(mine.run.releases)), rows=found)
-    write_blanked(listed, path, path, SCANNED, within=mine.folder)
+    met.remember(attempt.run, listed, names, within=attempt.folder)
+    receipt.note_erased(attempt, str(path.relative_to(attempt.run.releases)), rows=found)
+    write_blanked(listed, path, path, SCANNED, within=attempt.folder)
 
 
-def _erase_record(mine: Attempt, listed: People, path: Path) -> None:
+def _erase_record(attempt: Attempt, listed: People, path: Path) -> None:
     record = tables.read(path)
     of_people = people.of_keys(listed, record["key"])
     if found := pc.sum(of_people).as_py():
-        receipt.note(mine, str(path.relative_to(mine.run.releases)), rows=found)
-        tables.write(record.filter(pc.invert(of_people)), path, within=mine.folder)
+        receipt.note_erased(attempt, str(path.relative_to(attempt.run.releases)), rows=found)
+        tables.write(record.filter(pc.invert(of_people)), path, within=attempt.folder)
 
 
-def _erase_release(mine: Attempt, listed: People, folder: Path) -> None:
-    run = mine.run
+def _erase_release(attempt: Attempt, listed: People, folder: Path) -> None:
+    run = attempt.run
     found = look(listed, folder / release.LEDGER_FILE)
     if not found.rows:
         return
-    met.remember(run, listed, found.names, within=mine.folder)
+    met.remember(run, listed, found.names, within=attempt.folder)
     in_place = folder == pointer.last(run)
-    building = mine.new / folder.name
+    building = attempt.new / folder.name
     building.mkdir(mode=files.FOLDER_MODE)
     anew = make_anew(run, listed, folder, building, found)
     counts = {"rows": found.rows, "images": found.images, "people": found.people, "disputed": len(found.disputed)}
-    receipt.note(mine, f"release {folder.name}", now=anew.release_id if anew.images else None, **counts)
+    receipt.note_erased(attempt, f"release {folder.name}", now=anew.release_id if anew.images else None, **counts)
     if in_place:
-        receipt.note(mine, "output", images=found.images)
+        receipt.note_erased(attempt, "output", images=found.images)
     if not found.images:
         # Its ledger tells whether there is anything left to do, so it comes last.
         for path in sorted(building.iterdir(), key=lambda path: path.name == release.LEDGER_FILE):
@@ -159,16 +158,16 @@ def _erase_release(mine: Attempt, listed: People, folder: Path) -> None:
         files.sync_folder(folder)
         return
     target = run.release(anew.release_id)
-    if anew.images and (target / release.RELEASE_FILE).exists():
+    if anew.images and (target / RELEASE_FILE).exists():
         same = release.read(target)
         known = dict.fromkeys([*same.formerly, *anew.formerly])
-        release.write(replace(same, formerly=list(known)), target, within=mine.folder)
+        release.write(replace(same, formerly=list(known)), target, within=attempt.folder)
     elif anew.images:
-        mine.discard(target)
+        attempt.discard(target)
         building.rename(target)
         files.sync_folder(target.parent)
     if in_place and anew.images:
-        pointer.move_on(mine, anew)
+        pointer.move_on(attempt, anew)
     elif in_place:
-        pointer.open_for_change(mine)
-    mine.discard(folder)
+        pointer.open_for_change(attempt)
+    attempt.discard(folder)

@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 from include.faceset.ledger import Outcome
-from include.faceset.names import shown
+from include.faceset.names import as_text
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
-class Listed:
+class Listing:
     """Some files of an export. The lists of `folders` to `mtimes_ns` have one item a file; `folders` holds the
     folder's name below the walked one, or an empty text. `odd` has the path of each entry that is no regular file.
     `etags` has one item a file of an export in S3, none of one on a disk. Times may be out of an int64's range."""
@@ -56,7 +56,7 @@ def _path(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def listed(root: Path, depth: int, rows: int, *, follow: bool) -> Iterator[Listed]:
+def list_files(root: Path, depth: int, rows: int, *, follow: bool) -> Iterator[Listing]:
     """Every entry of the folders that images lie in, and what else lies on the way to them, about `rows` at a time.
 
     Args:
@@ -65,15 +65,15 @@ def listed(root: Path, depth: int, rows: int, *, follow: bool) -> Iterator[Liste
         rows: files in memory.
         follow: whether the folder itself may be a link.
     """
-    with opened(root, follow=follow) as top:
-        found = Listed()
+    with open_folder(root, follow=follow) as top:
+        listing = Listing()
         for folder, entries in _folders(top, "", depth):
             while some := list(islice(entries, rows)):
-                found.take(folder, some)
-                if len(found) >= rows:
-                    yield found
-                    found = Listed()
-    yield found
+                listing.take(folder, some)
+                if len(listing) >= rows:
+                    yield listing
+                    listing = Listing()
+    yield listing
 
 
 def _folders(at: int, path: str, depth: int) -> Iterator[tuple[str, Iterator[os.DirEntry[str]]]]:
@@ -84,19 +84,19 @@ def _folders(at: int, path: str, depth: int) -> Iterator[tuple[str, Iterator[os.
             return
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                with opened(entry.name, at) as inside:
+                with open_folder(entry.name, at) as inside:
                     yield from _folders(inside, _path(path, entry.name), depth - 1)
             else:
                 yield path, iter([entry])
 
 
 @contextmanager
-def opened(path: str | Path, parent: int | None = None, *, follow: bool = False) -> Iterator[int]:
+def open_folder(path: str | Path, parent: int | None = None, *, follow: bool = False) -> Iterator[int]:
     """A folder's descriptor; a link in its place is refused unless `follow`, so a walk never leaves its export."""
     try:
         descriptor = os.open(path, _OPEN_FOLDER | (0 if follow else os.O_NOFOLLOW), dir_fd=parent)
     except OSError as error:
-        error.filename = shown(str(path))
+        error.filename = as_text(str(path))
         raise
     try:
         yield descriptor

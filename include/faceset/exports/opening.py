@@ -1,4 +1,4 @@
-"""The bytes of a file of an export, if it still is the file that the scan saw."""
+"""The bytes of a file of an export, and whether it still is the file that the scan saw. No link is followed."""
 
 import errno
 import os
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, Literal, NamedTuple
 
-from include.faceset.exports.on_disk import opened
-from include.faceset.exports.read_ahead import Ahead
+from include.faceset.exports.on_disk import open_folder
+from include.faceset.exports.read_ahead import ReadAhead
 from include.faceset.exports.rows import Row
 from include.faceset.ground import times
 from include.faceset.ledger import Outcome
@@ -17,12 +17,13 @@ from include.faceset.run.run import Run
 
 Content = bytes | BinaryIO
 """All bytes of a file or, if it is above `max_file_size`, the open file."""
-_Coming = Ahead[Row, bytes | Literal["archived"] | None]
+Fetched = ReadAhead[Row, bytes | Literal["archived"] | None]
+"""Files of exports in S3, fetched before they are needed."""
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class OnDisk(NamedTuple):
-    """A file of an export that was read: its folder's descriptor, its name, its own descriptor, its status then."""
+class OpenFile(NamedTuple):
+    """A file on a disk that was read: its folder's descriptor, its name, its own descriptor, its status then."""
 
     folder: int
     name: str
@@ -31,29 +32,29 @@ class OnDisk(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What a file holds, and where it lies if that is a disk."""
+    """What a file holds, and the file itself if it lies on a disk."""
 
     content: Content
-    source: OnDisk | None
+    original: OpenFile | None
 
 
 @contextmanager
-def reading(run: Run, row: Row, folder: int | None, ahead: _Coming) -> Iterator[Read | Outcome]:
+def reading(run: Run, row: Row, folder: int | None, fetched: Fetched) -> Iterator[Read | Outcome]:
     """Give what a file holds while the block runs, or why it is not to be had.
 
     Args:
         run: the run.
         row: the file, as the scan saw it.
         folder: descriptor of its folder; None where that is gone, and in S3.
-        ahead: the files of exports in S3 that are fetched before they are needed.
+        fetched: the files of exports in S3 that are fetched before they are needed.
 
     Raises:
         OSError: it cannot be read. In S3 also FileNotFoundError, when a large one is read after it was changed.
     """
     if row.etag is not None:
-        yield _object(run, row, ahead)
+        yield _object(run, row, fetched)
         return
-    descriptor = _opened_file(folder, row.name)
+    descriptor = _open_file(folder, row.name)
     if descriptor is None:
         yield Outcome.CHANGED_DURING_RUN
         return
@@ -61,23 +62,22 @@ def reading(run: Run, row: Row, folder: int | None, ahead: _Coming) -> Iterator[
         if row.size > run.dataset.max_file_size:
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 status = os.fstat(descriptor)
-                same = is_unchanged(status, row)
-                source = OnDisk(folder or 0, row.name, descriptor, status)
-                yield Read(file, source) if same else Outcome.CHANGED_DURING_RUN
+                read = Read(file, OpenFile(folder or 0, row.name, descriptor, status))
+                yield read if is_unchanged(status, row) else Outcome.CHANGED_DURING_RUN
         elif (whole := _read_unchanged(descriptor, row)) is None:
             yield Outcome.CHANGED_DURING_RUN
         else:
-            yield Read(whole[0], OnDisk(folder or 0, row.name, descriptor, whole[1]))
+            yield Read(whole[0], OpenFile(folder or 0, row.name, descriptor, whole[1]))
     finally:
         os.close(descriptor)
 
 
-def _object(run: Run, row: Row, ahead: _Coming) -> Read | Outcome:
+def _object(run: Run, row: Row, fetched: Fetched) -> Read | Outcome:
     content: Content | Literal["archived"] | None
     if row.size > run.dataset.max_file_size:
         content = run.sources[row.export].open(row.path, row.etag or "", row.size)
     else:
-        content = ahead.take(row) if row.sha256 is None else read_object(run, row)
+        content = fetched.take(row) if row.sha256 is None else read_object(run, row)
     if content == ARCHIVED:
         return Outcome.ARCHIVED
     return Outcome.CHANGED_DURING_RUN if content is None else Read(content, None)
@@ -89,7 +89,7 @@ def read_object(run: Run, row: Row) -> bytes | Literal["archived"] | None:
     return data if data is None or data == ARCHIVED or len(data) == row.size else None
 
 
-def _opened_file(folder: int | None, name: str) -> int | None:
+def _open_file(folder: int | None, name: str) -> int | None:
     """Descriptor of a file in a folder that is there; None if it is gone, or a link."""
     if folder is None:
         return None
@@ -122,11 +122,39 @@ def is_unchanged(status: os.stat_result, row: Row) -> bool:
 
 
 @contextmanager
+def open_now(run: Run, export: str, path: str, size: int, etag: str | None) -> Iterator[BinaryIO | None]:
+    """Give a file of an export as it is now; None if it, or its export, is not there, is archived, or of another size.
+
+    Raises:
+        OSError: it cannot be read. In S3 also FileNotFoundError, when it is read after it was changed.
+    """
+    if etag is not None and export in run.sources:
+        found = run.sources[export].open(path, etag, size)
+        yield None if found == ARCHIVED else found
+        return
+    roots = {one.name: run.folder(one) for one in run.dataset.exports if not one.in_s3}
+    folder, _, name = path.rpartition("/")
+    with ExitStack() as stack:
+        try:
+            root = stack.enter_context(open_folder(roots[export], follow=True))
+        except (FileNotFoundError, KeyError):
+            yield None
+            return
+        descriptor = _open_file(stack.enter_context(export_folder(root, folder)), name)
+        if descriptor is None:
+            yield None
+            return
+        file = stack.enter_context(os.fdopen(descriptor, "rb"))
+        status = os.fstat(descriptor)
+        yield file if stat.S_ISREG(status.st_mode) and status.st_size == size else None
+
+
+@contextmanager
 def export_roots(run: Run) -> Iterator[dict[str, int]]:
     """Give a descriptor of the root of each export on a disk."""
     with ExitStack() as stack:
         yield {
-            export.name: stack.enter_context(opened(run.folder(export), follow=True))
+            export.name: stack.enter_context(open_folder(run.folder(export), follow=True))
             for export in run.dataset.exports
             if not export.in_s3
         }
@@ -143,7 +171,7 @@ def export_folder(root: int | None, folder: str) -> Iterator[int | None]:
         return
     with ExitStack() as stack:
         try:
-            descriptor = stack.enter_context(opened(folder, root))
+            descriptor = stack.enter_context(open_folder(folder, root))
         except (FileNotFoundError, NotADirectoryError):
             descriptor = None
         yield descriptor

@@ -33,10 +33,11 @@ class PartsError(Final):
 
 def to_scan(run: Run, export: Export) -> list[str]:
     """The parts of an export that this run scans: those it names, or all that are there."""
-    return there(run, export) if run.partitions is None else sorted(set(run.partitions) & set(there(run, export)))
+    come = find_parts(run, export)
+    return come if run.partitions is None else sorted(set(run.partitions) & set(come))
 
 
-def there(run: Run, export: Export) -> list[str]:
+def find_parts(run: Run, export: Export) -> list[str]:
     """The parts that have come, in order.
 
     Raises:
@@ -67,7 +68,7 @@ def _is_there(run: Run, export: Export, partition: str) -> bool:
     return os.path.lexists(run.folder(export) / export.part(partition))
 
 
-def known(run: Run, export: Export) -> dict[str, Path]:
+def known_manifests(run: Run, export: Export) -> dict[str, Path]:
     """Manifest of each part of an export that was ever scanned, this run's scans over earlier ones; in order."""
     manifests = {}
     for folder in (run.parts(export.name), run.manifest(export.name).with_suffix("")):
@@ -85,38 +86,37 @@ def manifests(run: Run) -> Iterator[tuple[Export, Path]]:
     """
     for export in run.dataset.exports:
         if export.dated:
-            yield from ((export, path) for path in known(run, export).values())
+            yield from ((export, path) for path in known_manifests(run, export).values())
             continue
         path = run.manifest(export.name)
         if not path.exists():
-            msg = (
+            raise PartsError(
                 f"export {export.name}: {path} is missing: scan has not run in this run (was it marked as success?), "
                 "or a later run has cleared it. Clear this run from `scan` on, or trigger again"
             )
-            raise PartsError(msg)
         yield export, path
 
 
-def images(run: Run, shard: int) -> pa.Table:
+def read_images(run: Run, shard: int) -> pa.Table:
     """Rows (schema MANIFEST) of one shard, from all manifests.
 
     Raises:
         PartsError: a part was scanned under another declaration of its export.
     """
-    return people.split(people.to_erase(run), _union(run, shard))[1].select(MANIFEST.names)
+    return people.separate(people.to_erase(run), _union(run, shard))[1].select(MANIFEST.names)
 
 
-def rejected(run: Run) -> pa.Table:
+def read_rejected(run: Run) -> pa.Table:
     """Ledger rows (schema LEDGER) of the files that the scans settled, and of those of people to erase."""
     listed = people.to_erase(run)
     found = people.blanked(listed, _union(run, sharded.NO_SHARD))
     if listed:  # of whom a part may tell that was scanned before they were listed
-        of_people = (people.split(listed, _union(run, shard))[0] for shard in range(run.params.shards))
+        of_people = (people.separate(listed, _union(run, shard))[0] for shard in range(run.params.shards))
         found = pa.concat_tables([found, *map(people.blank, of_people)])
     return as_ledger(dict(zip(found.column_names, found.columns, strict=True)), found.num_rows)
 
 
-def counts(run: Run) -> dict[str, int]:
+def count_files(run: Run) -> dict[str, int]:
     """Number of files that the scans met, by export."""
     found = dict.fromkeys((export.name for export in run.dataset.exports), 0)
     for export, path in manifests(run):
@@ -124,18 +124,18 @@ def counts(run: Run) -> dict[str, int]:
     return found
 
 
-def digests(run: Run) -> dict[str, dict[str, str]]:
+def digest_parts(run: Run) -> dict[str, dict[str, str]]:
     """Digest of the manifest of each known part, by export and partition: what tells one state from another."""
     return {
         export.name: {name: _digest(path) for name, path in parts.items()}
         for export in run.dataset.exports
-        if export.dated and (parts := known(run, export))
+        if export.dated and (parts := known_manifests(run, export))
     }
 
 
-def note_scanned(mine: Attempt) -> None:
+def note_scanned(attempt: Attempt) -> None:
     """Keep in mind which manifests this run goes by, before it reads them."""
-    files.write_text(mine.run.work / NOTED_FILE, json.dumps(_digests(mine.run)), within=mine.folder)
+    files.write_text(attempt.run.work / NOTED_FILE, json.dumps(_digests(attempt.run)), within=attempt.folder)
 
 
 def check_noted(run: Run) -> None:
@@ -147,18 +147,20 @@ def check_noted(run: Run) -> None:
     try:
         noted = json.loads((run.work / NOTED_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        msg = f"{run.work / NOTED_FILE} is missing: clear the run's tasks from `filter_manifest` on"
-        raise PartsError(msg) from None
+        raise PartsError(
+            f"{run.work / NOTED_FILE} is missing: clear the run's tasks from `filter_manifest` on"
+        ) from None
     if changed := [path for path, digest in _digests(run).items() if noted.get(path) != digest]:
-        msg = f"{changed[0]} was written again since it was filtered; clear the run's tasks from `filter_manifest` on"
-        raise PartsError(msg)
+        raise PartsError(
+            f"{changed[0]} was written again since it was filtered; clear the run's tasks from `filter_manifest` on"
+        )
 
 
 def _digests(run: Run) -> dict[str, str]:
     return {str(path): _digest(path) for _, path in manifests(run)}
 
 
-def declared(export: Export) -> dict[str, Any]:
+def declaration(export: Export) -> dict[str, Any]:
     """What of an export's declaration the rows of a manifest depend on."""
     return export.model_dump(include={"layout", "pattern", "namespace", "root"})
 
@@ -166,13 +168,12 @@ def declared(export: Export) -> dict[str, Any]:
 def _union(run: Run, shard: int) -> pa.Table:
     tables = [SCANNED.empty_table()]
     for export, path in manifests(run):
-        if sharded.note(path)["declared"] != declared(export):
-            msg = (
+        if sharded.note(path)["declared"] != declaration(export):
+            raise PartsError(
                 f"export {export.name}: {path.stem.replace('=', ' ')} was scanned when the dataset file declared the "
                 "export otherwise; trigger a run without a partition, which scans all parts again (a part that is gone "
                 f"from the disk is forgotten when you remove {path})"
             )
-            raise PartsError(msg)
         tables.append(conformed(sharded.read(path, shard, run.params.shards), SCANNED))
     return pa.concat_tables(tables)
 

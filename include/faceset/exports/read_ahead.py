@@ -15,7 +15,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Ahead(Generic[T, R]):
+class ReadAhead(Generic[T, R]):
     """Results of `read` of things, in their order."""
 
     def __init__(self, pool: ThreadPoolExecutor, things: Iterator[tuple[T, int]], read: Callable[[T], R]):
@@ -28,8 +28,9 @@ class Ahead(Generic[T, R]):
         self._fetch()
         expected, size, coming = self._coming.popleft()
         if expected != thing:
-            msg = "images are not asked for in their order; this is a fault of the program, please report it"
-            raise RuntimeError(msg)
+            raise RuntimeError(
+                "images are not asked for in their order; this is a fault of the program, please report it"
+            )
         self._bytes -= size
         return coming.result()
 
@@ -43,7 +44,7 @@ class Ahead(Generic[T, R]):
 
 
 @contextmanager
-def reading_ahead(things: Iterator[tuple[T, int]], read: Callable[[T], R]) -> Iterator[Ahead[T, R]]:
+def reading_ahead(things: Iterator[tuple[T, int]], read: Callable[[T], R]) -> Iterator[ReadAhead[T, R]]:
     """Give an `Ahead`; what was fetched and not taken is dropped at the end of the block.
 
     Args:
@@ -52,6 +53,6 @@ def reading_ahead(things: Iterator[tuple[T, int]], read: Callable[[T], R]) -> It
     """
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="read-ahead")
     try:
-        yield Ahead(pool, things, read)
+        yield ReadAhead(pool, things, read)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -66,8 +66,9 @@ def room_for(path: Path) -> Iterator[None]:
     except OSError as error:
         if not is_full(error):
             raise
-        msg = f"{path} cannot be written: {os.strerror(error.errno or 0)}; make room on its disk, then clear this task"
-        raise WriteError(msg) from error
+        raise WriteError(
+            f"{path} cannot be written: {os.strerror(error.errno or 0)}; make room on its disk, then clear this task"
+        ) from error
 
 
 def is_full(error: OSError) -> bool:
@@ -80,8 +81,9 @@ def _finish(temporary: Path, path: Path) -> None:
         _make_durable(temporary)
         temporary.replace(path)
     except FileNotFoundError as error:
-        msg = f"{path} was not written: another try of this task has begun since; look at that one"
-        raise WriteError(msg) from error
+        raise WriteError(
+            f"{path} was not written: another try of this task has begun since; look at that one"
+        ) from error
     sync_folder(path.parent)
 
 
@@ -102,6 +104,11 @@ def make_folder(folder: Path) -> None:
         make_folder(folder.parent)
         # Not `parents=True`: that makes those above open to everybody.
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+
+
+def existing_above(path: Path) -> Path:
+    """The nearest folder above (or at) a path that exists."""
+    return next(place for place in (path, *path.parents) if place.exists())
 
 
 def sweep(folder: Path, name: str | None = None) -> None:
@@ -140,10 +147,9 @@ def create(path: Path, text: str) -> bool:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            msg = (
+            raise WriteError(
                 f"{path} cannot be made: its file system has no hard links ({os.strerror(error.errno)}); choose another"
-            )
-            raise WriteError(msg) from error
+            ) from error
         # open(2), NFS: an answer may be lost and the request sent again; the number of links tells.
         return temporary.stat().st_nlink == 2
     finally:

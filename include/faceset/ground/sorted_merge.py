@@ -26,7 +26,7 @@ def in_order(paths: Sequence[Path], by: str, columns: list[str] | None = None) -
         by: the column, ascending by code point.
         columns: what is wanted of them, `by` among it; None: all.
     """
-    sources = [_Source(path, by, columns) for path in paths]
+    sources = [_SortedFile(path, by, columns) for path in paths]
     while sources := [source for source in sources if source.fill()]:
         reach = median_high(source.last for source in sources)
         for source in sources:
@@ -36,12 +36,12 @@ def in_order(paths: Sequence[Path], by: str, columns: list[str] | None = None) -
         yield pa.concat_tables([source.take(until) for source in sources]).sort_by(by)
 
 
-class _Source:
+class _SortedFile:
     """One file, as far as it was read."""
 
     def __init__(self, path: Path, by: str, columns: list[str] | None) -> None:
         self.by, self.columns = by, columns
-        self.file = _opened(path, columns)
+        self.file = _open_sorted(path, columns)
         self.unread = list(reversed(range(self.file.num_record_batches)))
         self.rows = pa.table({by: pa.array([], pa.string())})
 
@@ -120,11 +120,11 @@ def write_sorted(rows: pa.Table, by: str, path: Path) -> Path:
 
 def read_sorted(path: Path, columns: list[str] | None = None) -> pa.Table:
     """All rows of a file of `write_sorted`."""
-    found = _opened(path, columns).read_all()
+    found = _open_sorted(path, columns).read_all()
     return found.select(columns or found.column_names)
 
 
-def _opened(path: Path, columns: list[str] | None) -> Any:
+def _open_sorted(path: Path, columns: list[str] | None) -> Any:
     # Not mapped into memory: what was read would count as this task's memory.
     file = pa.OSFile(str(path))
     wanted = None if columns is None else [pa.ipc.open_file(file).schema.get_field_index(one) for one in columns]

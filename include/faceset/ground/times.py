@@ -2,7 +2,7 @@
 
 A file system may know times that 64 bits of nanoseconds since 1970 do not reach: they end in 1677 and in 2262, ext4 in
 2446. Such a time becomes the nearest one that they reach. Two of them may then look the same, so it tells of no file
-that it is unchanged (`are_told`): the file is read again in each run.
+that it is unchanged (`are_exact`): the file is read again in each run.
 """
 
 import os
@@ -27,7 +27,7 @@ def column(times: Sequence[int]) -> pa.Array:
         return pa.array(map(_within, times), pa.int64())
 
 
-def are_told(times: pa.ChunkedArray) -> pa.ChunkedArray:
+def are_exact(times: pa.ChunkedArray) -> pa.ChunkedArray:
     """Of each time (int64) whether it is the very one that a file system told."""
     return pc.and_(pc.greater(times, EARLIEST), pc.less(times, LATEST))
 

@@ -6,24 +6,16 @@ import simplejpeg
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
-
 # JFIF, then quantisation tables of 8 bits, then a frame of one or three components with its height and width.
 _PLAIN_JPEG = re.compile(
     rb"\xff\xd8\xff\xe0\x00\x10JFIF\x00.{9}(?:\xff\xdb\x00\x43[\x00-\x03].{64}){1,4}"
     rb"\xff[\xc0\xc2]\x00(?:\x11\x08(?P<RGB>.{4})\x03.{9}|\x0b\x08(?P<L>.{4})\x01.{3})(?=\xff[\xc4\xda\xdd])",
     re.DOTALL,
 )
-
-
 _NOT_PLAIN = re.compile(rb"\xff[^\x00\xc4\xda\xdd]")
-
-
 _SCAN = b"\xff\xda"
-
-
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a JPEG's frame header, whose first byte says how many bits a sample has (ITU T.81, B.1.1.3)."""
-
 
 # libjpeg's jerror.h: the warnings after which it goes on with pixels of its own making.
 MADE_UP = re.compile("premature end|bad Huffman code|bad arithmetic code|instead of RST", re.IGNORECASE)

@@ -72,7 +72,7 @@ def _inspect(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
     mode = plain_jpeg(data, size)
     if mode and (jpeg_warning(data) is None if decode == "full" else has_whole_header(data)):
         return Inspection(None, "JPEG", mode)
-    return _opened(io.BytesIO(data), data, size, decode)
+    return _inspect_by_pillow(io.BytesIO(data), data, size, decode)
 
 
 def inspect_large(file: BinaryIO, size: tuple[int, int], decode: Decode) -> Inspection:
@@ -87,12 +87,14 @@ def inspect_large(file: BinaryIO, size: tuple[int, int], decode: Decode) -> Insp
         return Inspection(None)
     width, height = size
     try:
-        return _opened(Sparing(file, READ_OF_LARGE + PIXEL_BYTES * width * height), None, size, decode)
+        return _inspect_by_pillow(Sparing(file, READ_OF_LARGE + PIXEL_BYTES * width * height), None, size, decode)
     except Spent:
         return Inspection(Outcome.TOO_LARGE)
 
 
-def _opened(file: io.BytesIO | Sparing, data: bytes | None, size: tuple[int, int], decode: Decode) -> Inspection:
+def _inspect_by_pillow(
+    file: io.BytesIO | Sparing, data: bytes | None, size: tuple[int, int], decode: Decode
+) -> Inspection:
     """Judge a file by Pillow; `data` is all of it, None if it is large."""
     try:
         image = Image.open(file, formats=FORMATS)  # type: ignore[arg-type]  # all that Pillow asks of a file

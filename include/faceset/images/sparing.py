@@ -4,8 +4,6 @@ from typing import BinaryIO
 
 READ_OF_LARGE = 1 << 20
 """Bytes that may be read of a large file to judge it, beside those of its pixels."""
-
-
 PIXEL_BYTES = 8
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset.exports.on_disk import opened
+from include.faceset.exports.on_disk import open_folder
 from include.faceset.ground import tables, times
 from include.faceset.ledger import LEDGER, Outcome, kept
-from include.faceset.names import shown
+from include.faceset.names import as_text
 from include.faceset.run.attempt import Attempt
 from include.faceset.run.run import Run
 
@@ -37,9 +37,9 @@ PRESENT = pa.schema(
 def with_known(selected: pa.Table, known: pa.Table) -> pa.Table:
     """Selected rows (schema MANIFEST) with what `known` (schema LEDGER) says of the same files: LEDGER, sorted.
 
-    A file on a disk is the same only if its time of modification is told (`times.are_told`).
+    A file on a disk is the same only if its time of modification is exact (`times.are_exact`).
     """
-    known = known.filter(pc.or_(pc.is_valid(known["etag"]), times.are_told(known["mtime_ns"])))
+    known = known.filter(pc.or_(pc.is_valid(known["etag"]), times.are_exact(known["mtime_ns"])))
     # A join finds no null equal to another, and files on a disk have no ETag.
     selected, known = (_with_etag(rows, pc.fill_null(rows["etag"], "")) for rows in (selected, known))
     joined = selected.join(known.drop_columns(["partition"]), keys=FILE, join_type="left outer")
@@ -74,9 +74,11 @@ def disputes(selected: pa.Table, known: pa.Table) -> Iterator[tuple[bytes, bool]
     yield from zip(disputed["sha256"].to_pylist(), same.to_pylist(), strict=True)
 
 
-def write_disputes(mine: Attempt, hashes: list[bytes]) -> None:
+def write_disputes(attempt: Attempt, hashes: list[bytes]) -> None:
     """Keep which disputes are taken over, for the copy tasks."""
-    tables.write(pa.table([pa.array(hashes, pa.binary(32))], schema=DISPUTES), mine.run.disputes, within=mine.folder)
+    tables.write(
+        pa.table([pa.array(hashes, pa.binary(32))], schema=DISPUTES), attempt.run.disputes, within=attempt.folder
+    )
 
 
 def settled(run: Run, rows: pa.Table, known: pa.Table) -> pa.Table:
@@ -126,11 +128,11 @@ def present_files(output: Path, names: list[str]) -> pa.Table:
     top = str(output)
     for name in names:
         try:
-            with opened(f"{top}/{name}") as folder, os.scandir(folder) as entries:
+            with open_folder(f"{top}/{name}") as folder, os.scandir(folder) as entries:
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
                     size = status.st_size if stat.S_ISREG(status.st_mode) else -1
-                    found.append((name, f"{name}/{shown(entry.name)}", size, times.mtime_ns(status), status.st_nlink))
+                    found.append((name, f"{name}/{as_text(entry.name)}", size, times.mtime_ns(status), status.st_nlink))
         except FileNotFoundError:
             continue
         except NotADirectoryError:  # also where a link lies in the folder's place

@@ -97,7 +97,7 @@ def judge_file(run: Run, row: Row, read: Read) -> Judged:
     if seen.rejected is not None:
         return Judged(row._replace(format=seen.format, colour=seen.colour), seen.rejected, None)
     digest = large.sha256(read.content)
-    if read.source is not None and not is_unchanged(os.fstat(read.source.descriptor), row):
+    if read.original is not None and not is_unchanged(os.fstat(read.original.descriptor), row):
         return Judged(row, Outcome.CHANGED_DURING_RUN, None)
     row = row._replace(sha256=digest, format=seen.format, colour=seen.colour)
     return Judged(row, None, Large(read.content, digest))

@@ -21,7 +21,7 @@ def present_in(folder: Path) -> dict[str, os.stat_result]:
 
 
 def place(
-    mine: Attempt,
+    attempt: Attempt,
     staged: Path,
     present: dict[str, os.stat_result],
     wanted: set[str],
@@ -30,25 +30,25 @@ def place(
     """Bring the identity's folder of the output to exactly the `wanted` names."""
     new = [path.name for path in staged.iterdir()]
     strays = present.keys() - wanted
-    final = mine.run.output / staged.name
+    final = attempt.run.output / staged.name
     given_up = not wanted and final.is_dir() and not final.is_symlink()
     if not new and not strays and not given_up:
         staged.rmdir()
         return
-    pointer.open_for_change(mine)
+    pointer.open_for_change(attempt)
     if new and not present:
         try:
             staged.rename(final)
         except NotADirectoryError:  # a link or a file is in its place
-            mine.discard(final)
+            attempt.discard(final)
             staged.rename(final)
         return
     for name in new:
         if name in present:
-            set_aside.take_out(mine, final / name, before)
+            set_aside.take_out(attempt, final / name, before)
         (staged / name).rename(final / name)
     for name in strays:
-        set_aside.take_out(mine, final / name, before)
+        set_aside.take_out(attempt, final / name, before)
     staged.rmdir()
     if given_up:
         final.rmdir()

@@ -26,24 +26,24 @@ def before(ledger: pa.Table) -> Before:
     return {key: (sha256, size, mtime) for key, sha256, size, mtime in zip(*columns.values(), strict=True)}
 
 
-def take_out(mine: Attempt, path: Path, known: Before) -> None:
+def take_out(attempt: Attempt, path: Path, known: Before) -> None:
     """Take a file, a link or a folder with all in it out of the output; what a release put there is set aside."""
     status = os.lstat(path)
     if stat.S_ISDIR(status.st_mode):
         with os.scandir(path) as entries:
             inside = [Path(entry.path) for entry in entries]
         for one in inside:
-            take_out(mine, one, known)
+            take_out(attempt, one, known)
         path.rmdir()
         return
-    sha256, *as_put = known.get(str(path.relative_to(mine.run.output)), (b"", -1, -1))
+    sha256, *as_put = known.get(str(path.relative_to(attempt.run.output)), (b"", -1, -1))
     if stat.S_ISREG(status.st_mode) and [status.st_size, times.mtime_ns(status)] == as_put:
-        path.rename(mine.set_aside / sha256.hex())
+        path.rename(attempt.set_aside / sha256.hex())
     else:
-        mine.discard(path)
+        attempt.discard(path)
 
 
-def read(run: Run, sha256: bytes) -> bytes | None:
+def read_image(run: Run, sha256: bytes) -> bytes | None:
     """The bytes that were set aside; None if there are none."""
     try:
         return (run.removed / sha256.hex()).read_bytes()
@@ -52,7 +52,7 @@ def read(run: Run, sha256: bytes) -> bytes | None:
 
 
 @contextmanager
-def opened(run: Run, sha256: bytes) -> Iterator[BinaryIO | None]:
+def open_image(run: Run, sha256: bytes) -> Iterator[BinaryIO | None]:
     """What was set aside, as an open file; None if there is none."""
     try:
         file = (run.removed / sha256.hex()).open("rb")
@@ -75,7 +75,7 @@ def unused(run: Run) -> list[str]:
     return names
 
 
-def forget_unused(mine: Attempt) -> None:
+def forget_unused(attempt: Attempt) -> None:
     """Remove what no release holds any more."""
-    for name in unused(mine.run):
-        mine.discard(mine.run.removed / name)
+    for name in unused(attempt.run):
+        attempt.discard(attempt.run.removed / name)

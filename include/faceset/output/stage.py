@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from include.faceset.declared.params import LinkMode
-from include.faceset.exports.opening import OnDisk
+from include.faceset.exports.opening import OpenFile
 from include.faceset.ground import files
 from include.faceset.images import large
 from include.faceset.images.large import Large
@@ -20,14 +20,14 @@ _NOT_LINKABLE = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def stage(source: OnDisk | None, content: bytes | Large, target: str, link_mode: LinkMode) -> os.stat_result | None:
-    """Make `target` hold exactly `content`; None if the source has changed since it was read.
+def stage(original: OpenFile | None, content: bytes | Large, target: str, link_mode: LinkMode) -> os.stat_result | None:
+    """Make `target` hold exactly `content`; None if its original has changed since it was read.
 
-    What has no `source` on a disk is written, whatever the mode.
+    What has no `original` on a disk is written, whatever the mode.
     """
-    if source is not None and link_mode == "hardlink":
+    if original is not None and link_mode == "hardlink":
         try:
-            os.link(source.name, target, src_dir_fd=source.folder, follow_symlinks=False)
+            os.link(original.name, target, src_dir_fd=original.folder, follow_symlinks=False)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -36,16 +36,16 @@ def stage(source: OnDisk | None, content: bytes | Large, target: str, link_mode:
         else:
             linked = os.lstat(target)
             same = (linked.st_ino, linked.st_size, linked.st_mtime_ns) == (
-                source.status.st_ino,
-                source.status.st_size,
-                source.status.st_mtime_ns,
+                original.status.st_ino,
+                original.status.st_size,
+                original.status.st_mtime_ns,
             )
             if not same:
                 Path(target).unlink()
             return linked if same else None
     written = os.open(target, _CREATE, files.FILE_MODE)
     try:
-        if source is not None and link_mode == "clone" and _cloned(source.descriptor, written):
+        if original is not None and link_mode == "clone" and _cloned(original.descriptor, written):
             is_right = _holds(written, content)
         else:
             is_right = _wrote(written, content)

@@ -11,15 +11,13 @@ import pyarrow.compute as pc
 from include.faceset.errors import Final
 from include.faceset.ground import sharded
 from include.faceset.images.unchanged import present_files
-from include.faceset.names import shown
+from include.faceset.names import as_text
 from include.faceset.output import set_aside
 from include.faceset.release import pointer, release
 from include.faceset.run.attempt import Attempt
 from include.faceset.run.run import Run
 
 _NAMES = pa.schema([("identity", pa.string())])
-
-
 _NAMES_AT_ONCE = 100_000
 
 
@@ -27,20 +25,20 @@ class SealError(Final):
     """The run cannot be sealed: nothing is left, or the disk is not what the ledger says."""
 
 
-def bring_to(mine: Attempt, images: Callable[[int], pa.Table]) -> None:
+def bring_to(attempt: Attempt, images: Callable[[int], pa.Table]) -> None:
     """Take out of the output whatever is not of the release, and check that all of the release is there.
 
     Args:
-        mine: this try of sealing the run.
+        attempt: this try of sealing the run.
         images: the kept rows (schema LEDGER) of a shard.
 
     Raises:
         SealError: a file is missing or is not as it was written (size and mtime).
     """
-    run = mine.run
+    run = attempt.run
     doomed: list[Path] = []
     missing = 0
-    for shard, names in _top(mine, doomed):
+    for shard, names in _top(attempt, doomed):
         of_shard = images(shard)
         identities = pc.unique(of_shard["identity"])
         surplus = names.filter(pc.invert(pc.is_in(names, value_set=identities)))
@@ -53,29 +51,28 @@ def bring_to(mine: Attempt, images: Callable[[int], pa.Table]) -> None:
         )
         missing += found["links"].null_count
     if doomed:
-        pointer.open_for_change(mine)
+        pointer.open_for_change(attempt)
         before = _before(run, doomed)
         for path in doomed:
-            set_aside.take_out(mine, path, before)
+            set_aside.take_out(attempt, path, before)
     if missing:
-        msg = (
+        raise SealError(
             f"{missing:,} files are not in {run.output} as they were written: something else writes there "
             "or the disk is failing. Clear the run's tasks from `copy_shard` on to write them again"
         )
-        raise SealError(msg)
 
 
-def _top(mine: Attempt, odd: list[Path]) -> Iterator[tuple[int, pa.ChunkedArray]]:
+def _top(attempt: Attempt, odd: list[Path]) -> Iterator[tuple[int, pa.ChunkedArray]]:
     """What lies in the output: of each shard the names that would be its identities; what can be none goes to `odd`."""
-    run = mine.run
-    path = mine.folder / "names.parquet"
+    run = attempt.run
+    path = attempt.folder / "names.parquet"
     with (
-        sharded.writing(path, _NAMES, run.params.shards, within=mine.folder, gathered=sharded.GATHERED_BYTES) as add,
+        sharded.writing(path, _NAMES, run.params.shards, within=attempt.folder, gathered=sharded.GATHERED_BYTES) as add,
         os.scandir(run.output) as entries,
     ):
         while some := [entry.name for entry in islice(entries, _NAMES_AT_ONCE)]:
-            odd += [run.output / name for name in some if shown(name) != name]
-            safe = pa.table([[name for name in some if shown(name) == name]], schema=_NAMES)
+            odd += [run.output / name for name in some if as_text(name) != name]
+            safe = pa.table([[name for name in some if as_text(name) == name]], schema=_NAMES)
             for shard, of_shard in sharded.split(safe, run.params.shards):
                 add(shard, of_shard)
     for shard in range(run.params.shards):
@@ -97,7 +94,7 @@ def _before(run: Run, doomed: list[Path]) -> set_aside.Before:
     folder = pointer.last(run)
     if folder is None:
         return {}
-    inside = sorted({shown(path.relative_to(run.output).parts[0]) for path in doomed})
+    inside = sorted({as_text(path.relative_to(run.output).parts[0]) for path in doomed})
     known: set_aside.Before = {}
     for shard, concerned in sharded.split(pa.table([inside], schema=_NAMES), run.params.shards):
         ledger = sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards)

@@ -11,11 +11,11 @@ from include.faceset.run.attempt import Attempt
 CLASSES = pa.schema([("index", pa.int64()), ("identity", pa.string()), ("images", pa.int64())])
 
 
-def count_classes(mine: Attempt, images: Path) -> Path:
+def count_classes(attempt: Attempt, images: Path) -> Path:
     """A shard's identities with their number of images, in order, in a file."""
     counted = sorted_merge.read_sorted(images, ["identity"]).group_by("identity").aggregate([([], "count_all")])
     counted = counted.rename_columns(["identity", "images"])
-    return sorted_merge.write_sorted(counted, "identity", mine.folder / images.name.replace("images", "classes"))
+    return sorted_merge.write_sorted(counted, "identity", attempt.folder / images.name.replace("images", "classes"))
 
 
 def class_index(classes: Iterable[pa.Table]) -> Iterator[pa.Table]:

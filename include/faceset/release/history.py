@@ -6,26 +6,26 @@ from pathlib import Path
 from include.faceset.errors import Final
 from include.faceset.ground import files
 from include.faceset.release.pointer import last, open_for_change
-from include.faceset.release.release import ID, RELEASE_FILE, read
+from include.faceset.release.release import ID, read
 from include.faceset.run.attempt import Attempt
-from include.faceset.run.run import Run
+from include.faceset.run.run import RELEASE_FILE, Run
 
 
 class ReleaseError(Final):
     """The release that was asked for cannot be had."""
 
 
-def move_in(mine: Attempt, building: Path, release_id: str) -> None:
-    """Make a folder, built within `mine`, the release's; what is there of it keeps its config, proof and summary.
+def move_in(attempt: Attempt, building: Path, release_id: str) -> None:
+    """Make a folder, built within `attempt`, the release's; what is there of it keeps its config, proof and summary.
 
     Without its ``release.json`` a folder is no release, so a mixture of old and new is none either.
     """
-    folder = mine.run.release(release_id)
+    folder = attempt.run.release(release_id)
     if not folder.exists():
         building.rename(folder)
     else:
-        open_for_change(mine)
-        mine.discard(folder / RELEASE_FILE)
+        open_for_change(attempt)
+        attempt.discard(folder / RELEASE_FILE)
         for path in sorted(building.iterdir(), key=lambda path: path.name == RELEASE_FILE):
             path.replace(folder / path.name)
         files.sync_folder(folder)
@@ -50,36 +50,34 @@ def broken(run: Run) -> list[Path]:
     return [folder for folder in named if not (folder / RELEASE_FILE).exists()]
 
 
-def prune(mine: Attempt) -> list[str]:
+def prune(attempt: Attempt) -> list[str]:
     """Remove what is outdated or broken; return the ids of the releases."""
-    old = outdated(mine.run)
-    for folder in [*map(mine.run.release, old), *broken(mine.run)]:
-        mine.discard(folder)
+    old = outdated(attempt.run)
+    for folder in [*map(attempt.run.release, old), *broken(attempt.run)]:
+        attempt.discard(folder)
     return old
 
 
-def clear_leftovers(mine: Attempt) -> None:
+def clear_leftovers(attempt: Attempt) -> None:
     """Remove the work of other runs, and what killed writers left beside the releases and in them."""
-    run = mine.run
+    run = attempt.run
     for folder in list(run.all_work.iterdir()):
         if folder != run.work:
-            mine.discard(folder)
+            attempt.discard(folder)
     for folder in [run.releases, *run.releases.glob(".owner"), *run.releases.glob("parts/*"), *folders(run)]:
         files.sweep(folder)
 
 
 def kept_as(run: Run, release_id: str) -> Path | None:
     """Folder of a release, also by an id that it had before people were erased from it; None if it is not kept."""
-    folder = run.release(release_id)
-    if (folder / RELEASE_FILE).exists():
-        return folder
+    if run.keeps(release_id):
+        return run.release(release_id)
     return next((folder for folder in folders(run) if release_id in read(folder).formerly), None)
 
 
 def formerly(run: Run, release_id: str) -> list[str]:
     """Ids that the kept release of an id had before people were erased from it."""
-    folder = run.release(release_id)
-    return read(folder).formerly if (folder / RELEASE_FILE).exists() else []
+    return read(run.release(release_id)).formerly if run.keeps(release_id) else []
 
 
 def to_restore(run: Run) -> Path:
@@ -91,6 +89,5 @@ def to_restore(run: Run) -> Path:
     folder = kept_as(run, run.params.release or "")
     if run.params.release is None or folder is None:
         found = ", ".join(path.name for path in folders(run)) or "none"
-        msg = f"release {run.params.release} is not kept in {run.releases}; there are: {found}"
-        raise ReleaseError(msg)
+        raise ReleaseError(f"release {run.params.release} is not kept in {run.releases}; there are: {found}")
     return folder

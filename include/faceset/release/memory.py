@@ -9,19 +9,19 @@ import pyarrow.compute as pc
 from include.faceset.ground import files, sharded, tables
 from include.faceset.ledger import LEDGER, RULES
 from include.faceset.release.pointer import last
-from include.faceset.release.release import LEDGER_FILE, RELEASE_FILE, read
+from include.faceset.release.release import LEDGER_FILE, read
 from include.faceset.run.attempt import Attempt
-from include.faceset.run.run import Run
+from include.faceset.run.run import RELEASE_FILE, Run
 
 BASELINE_FILE = "baseline.json"
 
 
-def note_baseline(mine: Attempt) -> None:
+def note_baseline(attempt: Attempt) -> None:
     """Keep in mind what the last release was before this run changes anything; a second try of the run keeps it."""
-    run = mine.run
+    run = attempt.run
     if not (run.work / BASELINE_FILE).exists():
         folder = last(run)
-        files.write_text(run.work / BASELINE_FILE, json.dumps(folder.name if folder else None), mine.folder)
+        files.write_text(run.work / BASELINE_FILE, json.dumps(folder.name if folder else None), attempt.folder)
 
 
 def baseline(run: Run) -> Path | None:

@@ -5,29 +5,29 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from include.faceset.ground import files
-from include.faceset.release.release import RELEASE_FILE, Release, read
+from include.faceset.release.release import Release, read
 from include.faceset.run.attempt import Attempt
-from include.faceset.run.run import Run
+from include.faceset.run.run import RELEASE_FILE, Run
 
 
-def open_for_change(mine: Attempt) -> None:
+def open_for_change(attempt: Attempt) -> None:
     """Say that ``output`` no longer holds the release that ``latest.json`` named. Call before every first change."""
-    run = mine.run
+    run = attempt.run
     try:
         pointer = run.latest.read_text(encoding="utf-8")
     except FileNotFoundError:
         return
     # First the one, then not the other: whenever this is killed, one of them names the release.
-    files.write_text(run.previous, pointer, within=mine.folder)
-    mine.discard(run.latest)
+    files.write_text(run.previous, pointer, within=attempt.folder)
+    attempt.discard(run.latest)
 
 
-def close_change(mine: Attempt, release: Release) -> None:
+def close_change(attempt: Attempt, release: Release) -> None:
     """Say that ``output`` holds `release`."""
-    run = mine.run
+    run = attempt.run
     pointer = release.pointer(str(run.release(release.release_id)))
-    files.write_text(run.latest, json.dumps(pointer, indent=2) + "\n", within=mine.folder)
-    mine.discard(run.previous)
+    files.write_text(run.latest, json.dumps(pointer, indent=2) + "\n", within=attempt.folder)
+    attempt.discard(run.previous)
 
 
 def last(run: Run) -> Path | None:
@@ -49,8 +49,8 @@ def moment(run: Run) -> str:
     return now.isoformat()
 
 
-def move_on(mine: Attempt, release: Release) -> None:
+def move_on(attempt: Attempt, release: Release) -> None:
     """Say that the release which ``output`` held last is now `release`; the output is yet to be brought to it."""
-    open_for_change(mine)
-    pointer = release.pointer(str(mine.run.release(release.release_id)))
-    files.write_text(mine.run.previous, json.dumps(pointer, indent=2) + "\n", within=mine.folder)
+    open_for_change(attempt)
+    pointer = release.pointer(str(attempt.run.release(release.release_id)))
+    files.write_text(attempt.run.previous, json.dumps(pointer, indent=2) + "\n", within=attempt.folder)

@@ -14,17 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset.ground import files
+from include.faceset.run.run import RELEASE_FILE
 
 MANIFEST_FILE = "manifest.parquet"
 LEDGER_FILE = "ledger.parquet"
 CLASSES_FILE = "classes.parquet"
 OBJECTS_FILE = "objects.parquet"
-RELEASE_FILE = "release.json"
 SEALED_FILES = (MANIFEST_FILE, LEDGER_FILE, CLASSES_FILE, OBJECTS_FILE, RELEASE_FILE)
 """What is published with the proof; config and summary follow, as they are made after it."""
 SUMMARY_FILE = "SUMMARY.md"
 SUMMARY_JSON_FILE = "summary.json"
-
 
 ID = r"[0-9a-f]{16}"
 """What the id of a release, and so its folder's name, looks like."""
@@ -37,7 +36,7 @@ class Release:
     `scanned` is the number of files that the scan met, by export; `size` the sum of the kept files in
     bytes; `decode`, `image_size` and `rules` (`ledger.RULES`) say how the images were looked at; `sealed_at` is when
     (ISO 8601, UTC); `parts` are the parts that it was built from: digest of the manifest, by export and partition.
-    `formerly` are the ids that it had before people were erased from it (see erase.py).
+    `formerly` are the ids that it had before people were erased from it (see erasure/rewrite.py).
     """
 
     release_id: str

@@ -62,7 +62,7 @@ class Changes:
         return not (self.images_added or self.images_removed or self.images_changed or self.values)
 
 
-def compare(
+def compare_states(
     shards: Iterable[tuple[State, State]], values_before: Mapping[str, Any], values_after: Mapping[str, Any]
 ) -> Changes:
     """What became different.

@@ -97,13 +97,13 @@ def foresee(
         "before": before.name if before else None,
         "changes": differences(run, before, states, values) if before else None,
         "parts": known_parts(run, history.to_restore(run) if run.params.release else None),
-        "scan_rejected": {} if run.params.release else count_outcomes(parts.rejected(run)),
+        "scan_rejected": {} if run.params.release else count_outcomes(parts.read_rejected(run)),
         "too_few_images": counts.images_out,
         "training": asdict(planned),
         "training_lack": schedule.lack(planned),
         "sync": None if listing is None else foresee_sync(images, listing),
-        "erase": look.foresee(run),
-        "unmet": met.unmet(run, [*look.named(run), *named_in_bucket]),
+        "erase": look.count_named(run),
+        "unmet": met.unmet(run, [*look.find_named(run), *named_in_bucket]),
         "erase_in_bucket": dict(in_bucket) if in_bucket is not None else None,
         "durations_s": {step.task: step.seconds for step in took},
         "steps": [asdict(step) for step in took],
@@ -136,7 +136,7 @@ def differences(run: Run, before: Path, after: Iterable[changes.State], values: 
         values_before = training_values(run, facts["config"], facts["training"])
     except FileNotFoundError:  # its run broke off before its summary
         values_before = dict(values)
-    found = changes.compare(zip(_states(run, before), after, strict=True), values_before, values)
+    found = changes.compare_states(zip(_states(run, before), after, strict=True), values_before, values)
     return {**asdict(found), "none": found.none}
 
 
@@ -164,7 +164,10 @@ def known_parts(run: Run, rolled_back: Path | None = None) -> list[dict[str, Any
     dated = [export for export in run.dataset.exports if export.dated]
     return [
         _parts_of(
-            one.name, list(parts.known(run, one)), scanned=len(parts.to_scan(run, one)), there=parts.there(run, one)
+            one.name,
+            list(parts.known_manifests(run, one)),
+            scanned=len(parts.to_scan(run, one)),
+            there=parts.find_parts(run, one),
         )
         for one in dated
     ]

@@ -66,15 +66,14 @@ class Attempt:
         with suppress(OSError):  # ESTALE: removed by another machine
             there = self.folder.is_dir()
         if not there:
-            msg = (
+            raise SupersededError(
                 f"a later try of this task, or a later run, has taken over {self.run.name_of_output}; this one has "
                 "changed nothing since then and has ended: look at the later one"
             )
-            raise SupersededError(msg)
 
 
 @contextmanager
-def attempt(run: Run, task: str) -> Iterator[Attempt]:
+def trying(run: Run, task: str) -> Iterator[Attempt]:
     """A try of a task, such as `seal` or, of a mapped one, `shard=003`: beside it, tries of other shards go on.
 
     Raises:
@@ -82,50 +81,51 @@ def attempt(run: Run, task: str) -> Iterator[Attempt]:
         WriteError: the disk is full.
     """
     with files.room_for(run.releases):
-        yield from _attempt(run, task)
+        yield from _trying(run, task)
 
 
-def _attempt(run: Run, task: str) -> Iterator[Attempt]:
+def _trying(run: Run, task: str) -> Iterator[Attempt]:
     files.make_folder(run.staging)
-    mine = Attempt(run, run.staging / f"{task}-{secrets.token_hex(4)}")
-    mine.folder.mkdir(mode=files.FOLDER_MODE)
+    attempt = Attempt(run, run.staging / f"{task}-{secrets.token_hex(4)}")
+    attempt.folder.mkdir(mode=files.FOLDER_MODE)
     try:
-        _begin(mine, task)
-        yield mine
-        _end(run, mine.folder)
+        _begin(attempt, task)
+        yield attempt
+        _end(run, attempt.folder)
     except Exception as error:
         if not isinstance(error, SupersededError):
             try:
-                mine.check()
+                attempt.check()
             except SupersededError as superseded:
                 raise superseded from error
         with suppress(OSError):
-            _end(run, mine.folder)
+            _end(run, attempt.folder)
         raise
 
 
-def _begin(mine: Attempt, task: str) -> None:
-    for folder in (mine.new, mine.set_aside, mine.waste, mine.superseded):
+def _begin(attempt: Attempt, task: str) -> None:
+    for folder in (attempt.new, attempt.set_aside, attempt.waste, attempt.superseded):
         folder.mkdir(mode=files.FOLDER_MODE)
     # A later run takes the output first and looks for the folders of tries then. So it finds this one, or is found.
-    if later := owner.other(mine.run):
-        msg = f"run {later.run_id} of {later.dag_id} has taken over {mine.run.name_of_output} since: trigger a new run"
-        raise SupersededError(msg)
-    for earlier in _earlier(mine, task):
-        taken = mine.superseded / os.urandom(8).hex()
+    if later := owner.other(attempt.run):
+        raise SupersededError(
+            f"run {later.run_id} of {later.dag_id} has taken over {attempt.run.name_of_output} since: trigger a new run"
+        )
+    for earlier in _earlier(attempt, task):
+        taken = attempt.superseded / os.urandom(8).hex()
         with suppress(FileNotFoundError):  # the try of another shard was quicker
             earlier.rename(taken)
-            _end(mine.run, taken)
+            _end(attempt.run, taken)
 
 
-def _earlier(mine: Attempt, task: str) -> Iterator[Path]:
+def _earlier(attempt: Attempt, task: str) -> Iterator[Path]:
     """The folders of earlier tries of this task, of tasks that cannot run beside it, and of other runs."""
-    for staging in mine.run.all_work.glob("*/staging"):
+    for staging in attempt.run.all_work.glob("*/staging"):
         for folder in list(staging.iterdir()):
             other = folder.name.rpartition("-")[0]
             mapped = "=" in task and other.partition("=")[0] == task.partition("=")[0]
-            beside = staging == mine.run.staging and mapped and other != task
-            if folder != mine.folder and not beside:
+            beside = staging == attempt.run.staging and mapped and other != task
+            if folder != attempt.folder and not beside:
                 yield folder
 
 

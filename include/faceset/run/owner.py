@@ -60,7 +60,7 @@ def take(run: Run, is_over: Callable[[Owner], bool], *, anew: bool = False) -> O
         is_over: whether no task of a run is at work, nor can be before it has looked here.
         anew: make a claim also where the last one is the run's own, so that its number is higher than all before.
     """
-    mine = Owner(run.dataset.name, run.run_id)
+    own = Owner(run.dataset.name, run.run_id)
     files.make_folder(run.owner)
     while True:
         claims = _claims(run.owner)
@@ -68,13 +68,13 @@ def take(run: Run, is_over: Callable[[Owner], bool], *, anew: bool = False) -> O
             found = _read(claims[-1]) if claims else None
         except FileNotFoundError:  # it has just been taken over
             continue
-        if found == mine and not anew:
+        if found == own and not anew:
             return None
-        another = found if found != mine else None
+        another = found if found != own else None
         if another is not None and not is_over(another):
             return another
         claim = run.owner / f"{int(claims[-1].stem) + 1 if claims else 1:08}.json"
-        if files.create(claim, json.dumps(asdict(mine))):
+        if files.create(claim, json.dumps(asdict(own))):
             # A task of it may have been cleared since, and have looked before the claim was there.
             if another is not None and not is_over(another):
                 claim.unlink()
@@ -108,7 +108,7 @@ def other(run: Run) -> Owner | None:
         return None if found == Owner(run.dataset.name, run.run_id) else found
 
 
-def listed(folder: Path, name: re.Pattern[str]) -> list[Path]:
+def list_named(folder: Path, name: re.Pattern[str]) -> list[Path]:
     """The files of a folder that have such a name, in order."""
     os.utime(folder)  # asks the server: what a client remembers of a folder on it may be a minute old
     return sorted(path for path in folder.iterdir() if name.fullmatch(path.name))
@@ -116,7 +116,7 @@ def listed(folder: Path, name: re.Pattern[str]) -> list[Path]:
 
 def _claims(folder: Path) -> list[Path]:
     """All claims, the one that counts last."""
-    return listed(folder, _CLAIM)
+    return list_named(folder, _CLAIM)
 
 
 def _read(claim: Path) -> Owner | None:

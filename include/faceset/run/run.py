@@ -25,6 +25,9 @@ from include.faceset.declared.export import Export
 from include.faceset.declared.params import RunParams
 from include.faceset.ports import Source
 
+RELEASE_FILE = "release.json"
+"""What a folder must hold to be a release: it is put there last."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -52,8 +55,7 @@ class Run:
     def output(self) -> Path:
         """Folder of the merged dataset, of a run that has it `on_disk`."""
         if self.params.output is None:
-            msg = "this run has no output; this is a fault of the program, please report it"
-            raise RuntimeError(msg)
+            raise RuntimeError("this run has no output; this is a fault of the program, please report it")
         return Path(self.params.output)
 
     @cached_property
@@ -131,6 +133,10 @@ class Run:
 
     def release(self, release_id: str) -> Path:
         return self.releases / release_id
+
+    def keeps(self, release_id: str) -> bool:
+        """Whether a release lies among the `releases`, whole."""
+        return (self.release(release_id) / RELEASE_FILE).exists()
 
     def sync_record(self) -> Path:
         """What the PUTs of earlier syncs to this destination returned."""

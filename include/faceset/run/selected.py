@@ -50,14 +50,13 @@ def _explained(run: Run) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        msg = (
+        raise FilterError(
             f"what filter_manifest writes is not in {run.work}: it has not run in this run (was it marked as success?),"
             " or a later run has cleared it. Clear this run from `scan` on, or trigger again"
-        )
-        raise FilterError(msg) from error
+        ) from error
 
 
-def keep_counts(mine: Attempt, counts: Filtered) -> Filtered:
+def keep_counts(attempt: Attempt, counts: Filtered) -> Filtered:
     """Keep the counts for the steps after the filter; the counts."""
-    files.write_text(mine.run.work / COUNTS_FILE, json.dumps(asdict(counts)), within=mine.folder)
+    files.write_text(attempt.run.work / COUNTS_FILE, json.dumps(asdict(counts)), within=attempt.folder)
     return counts

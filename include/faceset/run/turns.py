@@ -15,7 +15,6 @@ from pathlib import Path
 
 from include.faceset.errors import Final
 from include.faceset.ground import files
-from include.faceset.release import release
 from include.faceset.run import owner
 from include.faceset.run.attempt import SupersededError
 from include.faceset.run.run import Run
@@ -44,7 +43,7 @@ class Change:
         return (self.dag_id, self.run_id) == (run.dataset.name, run.run_id)
 
 
-def begin(run: Run) -> Run:
+def take_turn(run: Run) -> Run:
     """The run with its turn, which it has just taken (`owner.take`, anew).
 
     Raises:
@@ -52,8 +51,7 @@ def begin(run: Run) -> Run:
     """
     turn = owner.number(run)
     if not turn:
-        msg = f"another run has taken over {run.name_of_output} since this one began: trigger again"
-        raise SupersededError(msg)
+        raise SupersededError(f"another run has taken over {run.name_of_output} since this one began: trigger again")
     last, change = _last(run)
     return replace(run, turn=turn, after=change.after if change and change.is_of(run) else last)
 
@@ -74,7 +72,7 @@ def note_sealed(run: Run, release_id: str) -> None:
         files.write_text(_note(run), json.dumps(asdict(replace(_change(run), release_id=release_id))))
 
 
-def check(run: Run) -> None:
+def check_turn(run: Run) -> None:
     """Check that no run that began later has changed anything.
 
     Raises:
@@ -82,7 +80,7 @@ def check(run: Run) -> None:
     """
     last, change = _last(run)
     if last > run.turn:
-        raise OutdatedError(_told(run, change))
+        raise OutdatedError(_explain(run, change))
 
 
 def check_sealed(run: Run, release_id: str) -> None:
@@ -93,24 +91,24 @@ def check_sealed(run: Run, release_id: str) -> None:
     """
     in_place = _in_place(run)
     if in_place == release_id:
-        if (run.release(release_id) / release.RELEASE_FILE).exists():
+        if run.keeps(release_id):
             return
-        msg = f"release {release_id} is no longer in {run.releases}: trigger again"
-        raise OutdatedError(msg)
+        raise OutdatedError(f"release {release_id} is no longer in {run.releases}: trigger again")
     change = _last(run)[1]
     if change is not None and change.is_of(run):
-        msg = (
+        raise OutdatedError(
             f"this run has changed {run.name_of_output} since it sealed release {release_id}: clear it from "
             "`copy_shard` on, so that it is sealed again"
         )
-        raise OutdatedError(msg)
     if in_place is not None and (change is None or change.release_id != in_place):
-        msg = f"a later run has published release {in_place} in {run.name_of_output}, so this one changes nothing"
-        raise OutdatedError(f"{msg}: {_AGAIN}")
-    raise OutdatedError(_told(run, change))
+        raise OutdatedError(
+            f"a later run has published release {in_place} in {run.name_of_output}, so this one changes nothing: "
+            f"{_AGAIN}"
+        )
+    raise OutdatedError(_explain(run, change))
 
 
-def _told(run: Run, change: Change | None) -> str:
+def _explain(run: Run, change: Change | None) -> str:
     """Which later run it is, what it did, and what to do now."""
     if change is not None and change.is_of(run):
         return "this run was started again from `preflight` since: look at its later tries"
@@ -143,7 +141,7 @@ def _note(run: Run) -> Path:
 
 def _notes(run: Run) -> list[Path]:
     """All notes, the one that counts last."""
-    return owner.listed(run.owner, _NOTE)
+    return owner.list_named(run.owner, _NOTE)
 
 
 def _last(run: Run) -> tuple[int, Change | None]:

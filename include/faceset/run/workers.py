@@ -38,25 +38,23 @@ def seen(run: Run, worker: str) -> Seen:
     return Seen(worker, owner.deployment(run))
 
 
-def check(run: Run, noted: Seen, worker: str) -> None:
+def check_shared(run: Run, noted: Seen, worker: str) -> None:
     """Check that a worker sees the output's folders as preflight's worker did; changes nothing.
 
     Raises:
         NotSharedError: it does not, naming both workers, the folder and the remedy.
     """
     if owner.known_deployment(run) != noted.folders:
-        msg = (
+        raise NotSharedError(
             f"{worker} does not see the {run.releases} of {noted.worker}, where this run's preflight was: mount the "
             f"same volume there on every worker of the queue {run.dataset.queue!r}, or take {worker} off it. Nothing "
             "was changed; then clear this task"
         )
-        raise NotSharedError(msg)
     if worker != noted.worker and (late := shown_late(run.releases, _MOUNTS.read_text(encoding="utf-8"))) > LATE_S:
-        msg = (
+        raise NotSharedError(
             f"{worker} may see what {noted.worker} writes to {run.releases} {late} s late: mount it with actimeo=1 on "
             "every worker. Nothing was changed; then clear this task"
         )
-        raise NotSharedError(msg)
 
 
 def shown_late(path: Path, mountinfo: str) -> int:

@@ -20,14 +20,13 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset.declared.params import LinkMode
 from include.faceset.exports import opening
-from include.faceset.exports.read_ahead import Ahead, reading_ahead
+from include.faceset.exports.read_ahead import reading_ahead
 from include.faceset.exports.rows import Row, rows_of
 from include.faceset.ground import files, tables, times
 from include.faceset.images import judge, unchanged
@@ -39,7 +38,7 @@ from include.faceset.output.folder import place, present_in
 from include.faceset.output.stage import feasible, stage
 from include.faceset.release import memory
 from include.faceset.run import turns
-from include.faceset.run.attempt import Attempt, attempt
+from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import Run
 from include.faceset.run.selected import read_selected
 
@@ -52,14 +51,14 @@ _SECONDS_BETWEEN_LINES = 10
 class Shard:
     """What all identities of this try of a shard share.
 
-    `roots` has a descriptor of the root of each export on a disk, `ahead` the new files of those in S3, `before` what
+    `roots` has a descriptor of the root of each export on a disk, `fetched` the new files of those in S3, `before` what
     the last release put into the output, by key.
     """
 
     attempt: Attempt
     link_mode: LinkMode
     roots: dict[str, int]
-    ahead: Ahead[Row, bytes | Literal["archived"] | None]
+    fetched: opening.Fetched
     before: set_aside.Before
 
     @property
@@ -75,21 +74,21 @@ def copy_shard(run: Run, shard: int) -> Copied:
         FilterError: nothing was selected.
         WriteError: the output's disk is full.
     """
-    with attempt(run, f"shard={shard:03d}") as mine:
+    with trying(run, f"shard={shard:03d}") as attempt:
         if run.on_disk:
             turns.set_out(run)
             files.make_folder(run.output)
-        copied, opened = _copy(mine, shard)
-        tables.write(copied, run.copied(shard), within=mine.folder)
+        copied, opened = _copy(attempt, shard)
+        tables.write(copied, run.copied(shard), within=attempt.folder)
     images_kept = kept(copied)
     identities = pc.count_distinct(images_kept["identity"]).as_py()
     rejected = copied.num_rows - images_kept.num_rows
     return Copied(shard, identities, images_kept.num_rows, rejected, len(opened), sum(opened))
 
 
-def _copy(mine: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
+def _copy(attempt: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
     """The shard's ledger rows once its images are judged and in place, and the sizes in bytes of those opened."""
-    run, known = mine.run, memory.known_files(mine.run, shard)
+    run, known = attempt.run, memory.known_files(attempt.run, shard)
     selected = unchanged.with_known(read_selected(run, shard), known)
     done = LEDGER.empty_table()
     if memory.same_rule(run):
@@ -97,7 +96,7 @@ def _copy(mine: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
         selected = _without(selected, done["identity"])
     rows: list[Row] = []
     opened: list[int] = []
-    with _opened(mine, selected, known) as work, judge.without_warnings():
+    with _open_shard(attempt, selected, known) as work, judge.without_warnings():
         grouped = groupby(rows_of(selected), key=lambda row: row.identity)
         for verdicts in _telling(selected.num_rows, (copy_identity(work, *one) for one in grouped)):
             rows.extend(verdicts.rows)
@@ -110,16 +109,16 @@ def _without(rows: pa.Table, identities: pa.ChunkedArray) -> pa.Table:
 
 
 @contextmanager
-def _opened(mine: Attempt, selected: pa.Table, known: pa.Table) -> Iterator[Shard]:
+def _open_shard(attempt: Attempt, selected: pa.Table, known: pa.Table) -> Iterator[Shard]:
     """Give what all identities share, with the exports open and what is new in S3 on its way."""
-    run = mine.run
-    link_mode = feasible(run.params.link_mode, mine.new) if run.on_disk else run.params.link_mode
+    run = attempt.run
+    link_mode = feasible(run.params.link_mode, attempt.new) if run.on_disk else run.params.link_mode
     before = set_aside.before(known.filter(pc.is_in(known["identity"], value_set=pc.unique(selected["identity"]))))
     is_new = pc.and_(pc.is_valid(selected["etag"]), pc.is_null(selected["sha256"]))
     is_small = pc.less_equal(selected["size"], run.dataset.max_file_size)
     coming = ((row, row.size) for row in rows_of(selected.filter(pc.and_(is_new, is_small))))
-    with opening.export_roots(run) as roots, reading_ahead(coming, partial(opening.read_object, run)) as ahead:
-        yield Shard(mine, link_mode, roots, ahead, before)
+    with opening.export_roots(run) as roots, reading_ahead(coming, partial(opening.read_object, run)) as fetched:
+        yield Shard(attempt, link_mode, roots, fetched, before)
 
 
 def _telling(total: int, identities: Iterable[Verdicts]) -> Iterator[Verdicts]:
@@ -152,10 +151,10 @@ def copy_identity(shard: Shard, identity: str, rows: Iterable[Row]) -> Verdicts:
         staged.mkdir(mode=files.FOLDER_MODE)
     verdicts = Verdicts()
     for (export, folder), group in groupby(rows, key=lambda row: (row.export, row.folder)):
-        with opening.export_folder(shard.roots.get(export), folder) as source:
+        with opening.export_folder(shard.roots.get(export), folder) as descriptor:
             for row in group:
                 if not _taken_over(run, verdicts, row, present):
-                    _copy_file(shard, verdicts, row, source, staged)
+                    _copy_file(shard, verdicts, row, descriptor, staged)
     if len(verdicts.names) < run.params.min_images:
         for name in verdicts.give_up():
             if run.on_disk:
@@ -200,7 +199,7 @@ def _copy_file(shard: Shard, verdicts: Verdicts, row: Row, folder: int | None, s
         CopyError: it cannot be read or written.
     """
     try:
-        with opening.reading(shard.run, row, folder, shard.ahead) as read:
+        with opening.reading(shard.run, row, folder, shard.fetched) as read:
             if isinstance(read, Outcome):
                 verdicts.reject(row, read)
                 return
@@ -210,12 +209,12 @@ def _copy_file(shard: Shard, verdicts: Verdicts, row: Row, folder: int | None, s
             if (rejected := verdicts.outcome(judged)) is not None:
                 verdicts.reject(judged.row, rejected)
             else:
-                _put(shard, verdicts, judged, read.source, staged)
+                _put(shard, verdicts, judged, read.original, staged)
     except OSError as error:
         if row.etag is not None and isinstance(error, FileNotFoundError):  # a large one, while it was read
             verdicts.reject(row, Outcome.CHANGED_DURING_RUN)
             return
-        if files.is_full(error):  # the output's disk: `attempt` says so
+        if files.is_full(error):  # the output's disk: `trying` says so
             raise
         raise CopyError(
             f"export {row.export}: {error.filename or row.name}: {error.strerror}; if it is a source, let the user "
@@ -223,11 +222,11 @@ def _copy_file(shard: Shard, verdicts: Verdicts, row: Row, folder: int | None, s
         ) from error
 
 
-def _put(shard: Shard, verdicts: Verdicts, judged: Judged, source: opening.OnDisk | None, staged: Path) -> None:
+def _put(shard: Shard, verdicts: Verdicts, judged: Judged, original: opening.OpenFile | None, staged: Path) -> None:
     """Stage an image that is kept, if the run has an output."""
     name, mtime_ns = verdicts.free_name(judged.row), None
     if shard.run.on_disk:
-        status = stage(source, judged.content or b"", f"{staged}/{name}", shard.link_mode)
+        status = stage(original, judged.content or b"", f"{staged}/{name}", shard.link_mode)
         if status is None:
             verdicts.reject(judged.row, Outcome.CHANGED_DURING_RUN)
             return

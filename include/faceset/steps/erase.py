@@ -24,13 +24,13 @@ def erase(run: Run, release_id: str, bucket: Bucket | None) -> dict[str, Any] | 
         bucket: where it was published; None if the run skipped the upload.
 
     Returns:
-        What the summary says of the receipt (`receipt.told`); None if nobody was erased.
+        What the summary says of the receipt (`receipt.sum_up`); None if nobody was erased.
 
     Raises:
         EraseError: the list is no longer the one that the run began with.
         OvertakenError: the bucket holds another release by now.
     """
-    people = rewrite.finish(run)
+    people = rewrite.finish_erasure(run)
     if bucket is None or not people:
         written = receipt.write(run, people, _unmet(run))
     else:
@@ -39,9 +39,9 @@ def erase(run: Run, release_id: str, bucket: Bucket | None) -> dict[str, Any] | 
             written = receipt.write(run, people, _unmet(run))
             for path in written:
                 bucket.put(path, f"{receipt.FOLDER}/{path.name}", check)
-    told = receipt.told(run, written)
+    summed_up = receipt.sum_up(run, written)
     receipt.close(run)
-    return told
+    return summed_up
 
 
 def _unmet(run: Run) -> list[str]:

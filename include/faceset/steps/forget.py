@@ -1,7 +1,7 @@
 """forget: the people to erase go out of all that earlier runs left, so that no step after this one meets them."""
 
 from include.faceset.erasure import rewrite
-from include.faceset.run.attempt import attempt
+from include.faceset.run.attempt import trying
 from include.faceset.run.run import Run
 
 
@@ -17,5 +17,5 @@ def forget(run: Run) -> int:
     """
     if run.params.dry_run:
         return 0
-    with attempt(run, "forget") as mine:
-        return len(rewrite.begin(mine))
+    with trying(run, "forget") as attempt:
+        return len(rewrite.begin_erasure(attempt))

@@ -8,18 +8,14 @@ from pathlib import Path
 
 from include.faceset import names, people
 from include.faceset.erasure import look
-from include.faceset.errors import Final
+from include.faceset.errors import NotReadyError
 from include.faceset.exports import parts
+from include.faceset.ground.files import existing_above
 from include.faceset.release import history, pointer, release
 from include.faceset.run.run import Run
 
 ROOM_TO_START = 1 << 30
 """Bytes that must be free before anything is known of the exports' size."""
-_BLOCK = 4096
-
-
-class NotReadyError(Final):
-    """Something must be put right before the run can start; one line a finding, each with its remedy."""
 
 
 def preflight(run: Run) -> None:
@@ -42,34 +38,6 @@ def check_exports(run: Run) -> None:
     """
     if findings := [] if run.params.release else list(_folders(run)):
         raise NotReadyError("\n".join(findings))
-
-
-def check_room(run: Run, images: int, size: int, large: int = 0) -> None:
-    """Check that a full copy of the selected images fits on the output's disk beside what is there.
-
-    Args:
-        run: the run; with `hardlink` nothing is needed.
-        images: number of files.
-        size: their bytes.
-        large: those of `size` that are of files above `max_file_size`.
-
-    Raises:
-        NotReadyError: naming both numbers.
-    """
-    if not run.on_disk:
-        return
-    already = sum(1 for _ in os.scandir(run.output)) if run.output.exists() else 0
-    if run.params.link_mode == "hardlink" or already:
-        return
-    needed = size + images * _BLOCK
-    free = shutil.disk_usage(_existing(run.releases)).free
-    if free < needed:
-        of_large = f" ({large / 1e9:.1f} GB of it for files that are larger than max_file_size)" if large else ""
-        msg = (
-            f"output: the copy needs up to {needed / 1e9:.1f} GB{of_large} on the disk of {run.output}, "
-            f"which has {free / 1e9:.1f} GB free; make room, or choose another output"
-        )
-        raise NotReadyError(msg)
 
 
 def _exports(run: Run) -> Iterator[str]:
@@ -99,11 +67,11 @@ def _parts(run: Run) -> Iterator[str]:
         if not export.dated or not (export.in_s3 or run.folder(export).is_dir()):
             continue
         folder = f"{export.prefix}" if export.in_s3 else f"{run.folder(export)}/"
-        there = parts.there(run, export)
-        if not there and run.partitions is None:
+        come = parts.find_parts(run, export)
+        if not come and run.partitions is None:
             example = folder + export.part(run.dataset.partition(datetime.now(UTC)))
             yield f"export {export.name}: there is no part in {folder.rstrip('/')}; one of today would be {example}"
-        if export.required and (absent := sorted(set(run.partitions or ()) - set(there))):
+        if export.required and (absent := sorted(set(run.partitions or ()) - set(come))):
             yield f"export {export.name}: {folder + export.part(absent[0])} is not there, and its parts are required"
 
 
@@ -118,7 +86,7 @@ def nothing_to_do(run: Run) -> str | None:
     if look.is_needed(run):
         return None
     last = pointer.last(run)
-    if run.dataset.publish == "latest" and parts.digests(run) != (release.read(last).parts if last else {}):
+    if run.dataset.publish == "latest" and parts.digest_parts(run) != (release.read(last).parts if last else {}):
         return None
     wanted = ", ".join(run.partitions)
     return f"part {wanted} is not there yet: nothing to do. Once it has come, trigger a run with this partition"
@@ -159,7 +127,7 @@ def _overlaps(run: Run) -> Iterator[str]:
 
 def _output(run: Run) -> Iterator[str]:
     field, place = ("output", run.output) if run.on_disk else ("releases", run.releases)
-    parent = _existing(place.parent)
+    parent = existing_above(place.parent)
     if not os.access(parent, os.W_OK | os.X_OK):
         yield f"{field}: {parent} cannot be written to; let the user that runs Airflow's workers write there"
         return
@@ -209,10 +177,5 @@ def _roots(run: Run) -> list[tuple[str, Path]]:
     return [(export.name, run.folder(export)) for export in run.dataset.exports if not export.in_s3]
 
 
-def _existing(path: Path) -> Path:
-    """The nearest folder above (or at) a path that exists."""
-    return next(place for place in (path, *path.parents) if place.exists())
-
-
 def _device(path: Path) -> int:
-    return _existing(path).stat().st_dev
+    return existing_above(path).stat().st_dev

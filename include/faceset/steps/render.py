@@ -6,7 +6,7 @@ from typing import Any
 from include.faceset.errors import Final
 from include.faceset.ground import files
 from include.faceset.release.release import Release
-from include.faceset.run.attempt import Attempt, attempt
+from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import Run
 from include.faceset.training.trainers import TRAINERS, Trainer
 
@@ -32,21 +32,21 @@ def render_config(run: Run, sealed: Release) -> list[Path]:
             raise ConfigError(
                 f"config_path: {folders[-1]} is no folder; name the configs folder of an arcface_torch checkout"
             )
-    with attempt(run, "render") as mine:
-        return [_render(mine, trainer, sealed, folder) for trainer in TRAINERS for folder in folders]
+    with trying(run, "render") as attempt:
+        return [_render(attempt, trainer, sealed, folder) for trainer in TRAINERS for folder in folders]
 
 
-def _render(mine: Attempt, trainer: Trainer, sealed: Release, folder: Path) -> Path:
-    dataset = mine.run.dataset.name
-    expected, path = trainer.values(mine.run, sealed.identities, sealed.images), folder / trainer.file_name(dataset)
+def _render(attempt: Attempt, trainer: Trainer, sealed: Release, folder: Path) -> Path:
+    dataset = attempt.run.dataset.name
+    expected, path = trainer.values(attempt.run, sealed.identities, sealed.images), folder / trainer.file_name(dataset)
     with files.replacing(path) as temporary:
         temporary.write_text(trainer.render(dataset, sealed.release_id, expected), encoding="utf-8")
-        compare(trainer, temporary, expected)
-        mine.check()  # A later try that begins only now removes the temporary file.
+        check_read_back(trainer, temporary, expected)
+        attempt.check()  # A later try that begins only now removes the temporary file.
     return path
 
 
-def compare(trainer: Trainer, path: Path, expected: dict[str, Any]) -> None:
+def check_read_back(trainer: Trainer, path: Path, expected: dict[str, Any]) -> None:
     """Read a config back as its trainer does, and compare every value.
 
     Raises:

@@ -4,7 +4,7 @@ from include.faceset.output import set_aside
 from include.faceset.ports import Bucket
 from include.faceset.release import history
 from include.faceset.run import owner
-from include.faceset.run.attempt import attempt
+from include.faceset.run.attempt import trying
 from include.faceset.run.run import Run
 
 
@@ -19,8 +19,8 @@ def retire(run: Run, bucket: Bucket | None) -> list[str]:
         with bucket.hold(owner.token(run)) as check:
             for release_id in outdated:
                 bucket.delete_release(release_id, check)
-    with attempt(run, "clean-up") as mine:
-        pruned = history.prune(mine)
-        set_aside.forget_unused(mine)  # also when nothing was pruned: a try that was killed may have pruned before
-        history.clear_leftovers(mine)
+    with trying(run, "clean-up") as attempt:
+        pruned = history.prune(attempt)
+        set_aside.forget_unused(attempt)  # also when nothing was pruned: a try that was killed may have pruned before
+        history.clear_leftovers(attempt)
     return pruned

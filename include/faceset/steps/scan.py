@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset import names, people
+from include.faceset import people
 from include.faceset.declared.export import Export
 from include.faceset.erasure import met
 from include.faceset.errors import Again
 from include.faceset.exports import in_s3, on_disk, parts
-from include.faceset.exports.on_disk import Listed
-from include.faceset.ground import sharded, times
-from include.faceset.ledger import SCANNED, Outcome
+from include.faceset.exports.manifest import manifest_rows
+from include.faceset.exports.on_disk import Listing
+from include.faceset.ground import sharded
+from include.faceset.ledger import SCANNED
 from include.faceset.people import People
 from include.faceset.run import turns
-from include.faceset.run.attempt import Attempt, attempt
+from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import Run
 
 _OF_A_DISK = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN}
@@ -56,41 +56,41 @@ def scan(run: Run, export_name: str) -> Scanned:
     export = next(export for export in run.dataset.exports if export.name == export_name)
     if run.params.release is not None:  # a run that rolls back looks at no export
         return Scanned(export.name, 0, 0, 0, parts=0, absent=[])
-    with attempt(run, f"scan={export.name}") as mine:
-        return _scan(mine, export)
+    with trying(run, f"scan={export.name}") as attempt:
+        return _scan(attempt, export)
 
 
-def _scan(mine: Attempt, export: Export) -> Scanned:
-    run = mine.run
+def _scan(attempt: Attempt, export: Export) -> Scanned:
+    run = attempt.run
     erased, seen = people.to_erase(run), set[str]()
     if not export.dated:
-        images, rejected = _scan_folder(mine, export, None, erased, seen)
-        met.note_scan(mine, export.name, seen)
+        images, rejected = _scan_folder(attempt, export, None, erased, seen)
+        met.note_scan(attempt, export.name, seen)
         return Scanned(export.name, images + rejected, images, rejected, parts=0, absent=[])
     with _explained(export.name, _where(run, export, "")):
         partitions = parts.to_scan(run, export)
     absent = sorted(set(run.partitions or ()) - set(partitions))
     images = rejected = 0
     for partition in partitions:
-        found = _scan_folder(mine, export, partition, erased, seen)
+        found = _scan_folder(attempt, export, partition, erased, seen)
         images, rejected = images + found[0], rejected + found[1]
-    met.note_scan(mine, export.name, seen)
+    met.note_scan(attempt, export.name, seen)
     return Scanned(export.name, images + rejected, images, rejected, len(partitions), absent)
 
 
 def _scan_folder(
-    mine: Attempt, export: Export, partition: str | None, erased: People, seen: set[str]
+    attempt: Attempt, export: Export, partition: str | None, erased: People, seen: set[str]
 ) -> tuple[int, int]:
     """Write one manifest, and add to `seen` whom of the people it has met; the numbers of images and of rejected files.
 
     Of the people the manifest has blank rows.
     """
-    run = mine.run
+    run = attempt.run
     if partition is not None and not run.params.dry_run:  # every later run builds on the manifest of a part
         turns.set_out(run)
     below = "" if partition is None else f"{export.part(partition)}/"
     where = _where(run, export, below)
-    note: dict[str, Any] = {"declared": parts.declared(export)}
+    note: dict[str, Any] = {"declared": parts.declaration(export)}
     images = rejected = 0
     with (
         _explained(export.name, where),
@@ -99,12 +99,12 @@ def _scan_folder(
             SCANNED,
             run.params.shards,
             note,
-            within=mine.folder,
+            within=attempt.folder,
             gathered=sharded.GATHERED_BYTES,
         ) as write,
     ):
-        for listed in _listed(run, export, below):
-            rows = manifest_rows(export, partition, listed)
+        for listing in _list_files(run, export, below):
+            rows = manifest_rows(export, partition, listing)
             seen |= people.named_by(erased, rows)
             rows = people.blanked(erased, rows)
             good = rows.filter(pc.is_null(rows["outcome"]))
@@ -116,8 +116,7 @@ def _scan_folder(
         if images + rejected == 0:
             known = run.manifest(export.name, partition)
             withdraw = f"; if the part is withdrawn, remove {known} and trigger again" if partition else ""
-            msg = f"export {export.name}: {where} is empty; is the right folder there{withdraw}?"
-            raise ScanError(msg)
+            raise ScanError(f"export {export.name}: {where} is empty; is the right folder there{withdraw}?")
         note["files"] = images + rejected
     return images, rejected
 
@@ -126,88 +125,11 @@ def _where(run: Run, export: Export, below: str) -> str:
     return f"{export.prefix}{below}" if export.in_s3 else str(run.folder(export) / below)
 
 
-def _listed(run: Run, export: Export, below: str) -> Iterator[Listed]:
+def _list_files(run: Run, export: Export, below: str) -> Iterator[Listing]:
     """What lies in an export, or in the part of it that lies `below`, some of it at a time."""
     if export.in_s3:
-        return in_s3.listed(run.sources[export.name], below, export.depth, ROWS_IN_MEMORY)
-    return on_disk.listed(run.folder(export) / below, export.depth, ROWS_IN_MEMORY, follow=not below)
-
-
-def manifest_rows(export: Export, partition: str | None, listed: Listed) -> pa.Table:
-    """Rows (schema SCANNED) of files that were listed; those that are no image of the layout have an outcome.
-
-    Names are judged by column; only what is not plain is judged one by one.
-    """
-    identities = _identities(export, listed)
-    name, identity = _text(listed.names), _text(identities)
-    plain = pc.and_(names.are_plain_images(name), pc.fill_null(names.are_plain(identity), fill_value=False))
-    outcomes: dict[int, Outcome] = {}
-    for index in pc.indices_nonzero(pc.invert(plain)).to_pylist():
-        if rejected := _rejected_by_name(listed.names[index], identities[index]):
-            outcomes[index] = rejected
-    below = "" if partition is None else f"{export.part(partition)}/"
-    path = name if export.depth == 0 else pc.binary_join_element_wise(_text(listed.folders), name, "/")
-    size, mtime_ns = pa.array(listed.sizes, pa.int64()), times.column(listed.mtimes_ns)
-    etag = pa.array(listed.etags, pa.string()) if listed.etags else pa.nulls(len(name), pa.string())
-    good = pa.array([index not in outcomes for index in range(len(name))]) if outcomes else pa.repeat(True, len(name))
-    bad = pa.array(list(outcomes), pa.int64())
-    return pa.concat_tables(
-        [
-            _rows(
-                export,
-                partition,
-                pc.binary_join_element_wise(below, path, "").filter(good),
-                identity=identity.filter(good),
-                size=size.filter(good),
-                mtime_ns=mtime_ns.filter(good),
-                etag=etag.filter(good),
-            ),
-            _rows(
-                export,
-                partition,
-                pa.array([names.shown(below + listed.path(index)) for index in outcomes], pa.string()),
-                size=size.take(bad),
-                mtime_ns=mtime_ns.take(bad),
-                etag=etag.take(bad),
-                outcome=pa.array(list(outcomes.values()), pa.string()),
-            ),
-            _rows(
-                export,
-                partition,
-                pa.array([names.shown(below + path) for path, _ in listed.odd], pa.string()),
-                outcome=pa.array([outcome for _, outcome in listed.odd], pa.string()),
-            ),
-        ]
-    )
-
-
-def _rows(export: Export, partition: str | None, path: pa.Array, **columns: pa.Array) -> pa.Table:
-    columns |= {
-        "path": path,
-        "export": pa.repeat(export.name, len(path)),
-        "partition": pa.repeat(pa.scalar(partition, pa.string()), len(path)),
-    }
-    return pa.table([columns.get(one.name, pa.nulls(len(path), one.type)) for one in SCANNED], schema=SCANNED)
-
-
-def _identities(export: Export, listed: Listed) -> list[str | None]:
-    found = export.identities(listed.folders, listed.names)
-    return found if export.namespace == "shared" else [one and export.label(one) for one in found]
-
-
-def _text(values: list[Any]) -> pa.Array:
-    try:
-        return pa.array(values, pa.string())
-    except UnicodeEncodeError:  # bytes that are no UTF-8: as `names.shown` writes them they are not plain
-        return pa.array([value and names.shown(value) for value in values], pa.string())
-
-
-def _rejected_by_name(name: str, identity: str | None) -> Outcome | None:
-    if identity is None or not names.is_image(name):
-        return Outcome.UNMATCHED_NAME
-    if not names.is_safe(identity) or not names.is_safe(name):
-        return Outcome.UNSAFE_NAME
-    return None
+        return in_s3.list_files(run.sources[export.name], below, export.depth, ROWS_IN_MEMORY)
+    return on_disk.list_files(run.folder(export) / below, export.depth, ROWS_IN_MEMORY, follow=not below)
 
 
 @contextmanager
@@ -215,22 +137,22 @@ def _explained(export: str, where: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        msg = f"export {export}: {error.filename or where} does not exist; correct local_source or the export's root"
-        raise ScanError(msg) from error
+        raise ScanError(
+            f"export {export}: {error.filename or where} does not exist; correct local_source or the export's root"
+        ) from error
     except NotADirectoryError as error:
-        msg = f"export {export}: {error.filename or where} is not a folder; correct local_source or the export's root"
-        raise ScanError(msg) from error
+        raise ScanError(
+            f"export {export}: {error.filename or where} is not a folder; correct local_source or the export's root"
+        ) from error
     except PermissionError as error:
-        msg = (
+        raise ScanError(
             f"export {export}: the folder {error.filename or where} cannot be read ({error.strerror}); "
             "let the user that runs Airflow's workers read it (r-x on folders, r-- on files), then clear this task"
-        )
-        raise ScanError(msg) from error
+        ) from error
     except OSError as error:
         if error.errno not in _OF_A_DISK:
             raise
-        msg = (
+        raise ScanError(
             f"export {export}: the folder {error.filename or where} cannot be read ({error.strerror}); "
             "look after its disk or its mount, then clear this task"
-        )
-        raise ScanError(msg) from error
+        ) from error

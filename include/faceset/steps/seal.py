@@ -25,11 +25,11 @@ from include.faceset.release import history, pointer, release
 from include.faceset.release.classes import CLASSES, class_index, count_classes
 from include.faceset.release.release import Release
 from include.faceset.run import owner, turns
-from include.faceset.run.attempt import Attempt, attempt
+from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import Run
 
-MANIFEST_COLUMNS = ["identity", "key", "sha256", "size", "mtime_ns", "export", "path", "format", "colour", "etag"]
-MANIFEST = pa.schema([LEDGER.field(name) for name in MANIFEST_COLUMNS])
+_MANIFEST_COLUMNS = ["identity", "key", "sha256", "size", "mtime_ns", "export", "path", "format", "colour", "etag"]
+RELEASE_MANIFEST = pa.schema([LEDGER.field(name) for name in _MANIFEST_COLUMNS])
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class HandedOver:
 def hand_over(run: Run, sealed: Release) -> HandedOver:
     """What a run that was sealed tells the tasks after it."""
     folder = run.release(sealed.release_id)
-    objects = folder / release.OBJECTS_FILE  # there if this release was published before
+    proof = folder / release.OBJECTS_FILE  # there if this release was published before
     return HandedOver(
         release_id=sealed.release_id,
         identities=sealed.identities,
@@ -64,7 +64,7 @@ def hand_over(run: Run, sealed: Release) -> HandedOver:
         folder=str(folder),
         manifest=str(folder / release.MANIFEST_FILE),
         sync_record=str(run.sync_record()),
-        history=str(objects) if objects.exists() else None,
+        history=str(proof) if proof.exists() else None,
         lease=owner.token(run),
         erased=receipt.images_to_delete(run),
         origins=None if run.on_disk else _origins(run),
@@ -90,33 +90,33 @@ def seal(run: Run) -> Release:
         LedgerError: the ledger does not balance.
         SealError: no image is left, or a file of the release is not on disk as it was written.
     """
-    with attempt(run, "seal") as mine:
+    with trying(run, "seal") as attempt:
         turns.set_out(run)
-        sealed = _seal(mine) if run.params.release is None else _seal_again(mine)
+        sealed = _seal(attempt) if run.params.release is None else _seal_again(attempt)
         turns.note_sealed(run, sealed.release_id)
         return sealed
 
 
-def _seal_again(mine: Attempt) -> Release:
-    run = mine.run
+def _seal_again(attempt: Attempt) -> Release:
+    run = attempt.run
     restored = release.read(history.to_restore(run))
     if run.on_disk:
-        bring_to(mine, lambda shard: kept(_copied(run, shard)))
-    pointer.close_change(mine, restored)
+        bring_to(attempt, lambda shard: kept(_copied(run, shard)))
+    pointer.close_change(attempt, restored)
     return restored
 
 
-def _seal(mine: Attempt) -> Release:
-    run, building = mine.run, mine.new
+def _seal(attempt: Attempt) -> Release:
+    run, building = attempt.run, attempt.new
     parts.check_noted(run)
-    images = _settled(mine, building / release.LEDGER_FILE)
+    images = _settled(attempt, building / release.LEDGER_FILE)
     if run.on_disk:
-        bring_to(mine, lambda shard: sorted_merge.read_sorted(images[shard]))
+        bring_to(attempt, lambda shard: sorted_merge.read_sorted(images[shard]))
     digest = release.Digest()
-    manifest = map(digest.add, sorted_merge.in_order(images, "key", MANIFEST.names))
-    tables.write_all(manifest, MANIFEST, building / release.MANIFEST_FILE, within=mine.folder)
-    classes = class_index(sorted_merge.in_order([count_classes(mine, path) for path in images], "identity"))
-    tables.write_all(classes, CLASSES, building / release.CLASSES_FILE, within=mine.folder)
+    manifest = map(digest.add, sorted_merge.in_order(images, "key", RELEASE_MANIFEST.names))
+    tables.write_all(manifest, RELEASE_MANIFEST, building / release.MANIFEST_FILE, within=attempt.folder)
+    classes = class_index(sorted_merge.in_order([count_classes(attempt, path) for path in images], "identity"))
+    tables.write_all(classes, CLASSES, building / release.CLASSES_FILE, within=attempt.folder)
     with (building / release.MANIFEST_FILE).open("rb") as written:
         manifest_sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     sealed = Release(
@@ -125,23 +125,23 @@ def _seal(mine: Attempt) -> Release:
         identities=pq.read_metadata(building / release.CLASSES_FILE).num_rows,
         images=digest.images,
         size=digest.size,
-        scanned=parts.counts(run),
+        scanned=parts.count_files(run),
         manifest_sha256=manifest_sha256,
         min_images=run.params.min_images,
         decode=run.params.decode,
         image_size=run.dataset.image_size,
         sealed_at=pointer.moment(run),
-        parts=parts.digests(run),
+        parts=parts.digest_parts(run),
         formerly=history.formerly(run, digest.release_id),
         rules=RULES,
     )
-    release.write(sealed, building, within=mine.folder)
-    history.move_in(mine, building, sealed.release_id)
-    pointer.close_change(mine, sealed)
+    release.write(sealed, building, within=attempt.folder)
+    history.move_in(attempt, building, sealed.release_id)
+    pointer.close_change(attempt, sealed)
     return sealed
 
 
-def _settled(mine: Attempt, path: Path) -> list[Path]:
+def _settled(attempt: Attempt, path: Path) -> list[Path]:
     """Write the ledger, one shard in memory at a time, and check that it balances.
 
     Returns:
@@ -151,39 +151,38 @@ def _settled(mine: Attempt, path: Path) -> list[Path]:
         LedgerError: the ledger does not balance.
         SealError: no image is left, or a shard's rows are gone.
     """
-    run = mine.run
-    shared = _shared_bytes(mine)
+    run = attempt.run
+    shared = _shared_bytes(attempt)
     images = []
     in_ledger = Counter[str]()
     found = 0
-    with sharded.writing(path, LEDGER, run.params.shards, within=mine.folder) as add:
+    with sharded.writing(path, LEDGER, run.params.shards, within=attempt.folder) as add:
         for shard in range(run.params.shards):
             rows = settle(_copied(run, shard), shared, run.params.min_images)
             add(shard, rows)
             in_ledger.update(count_rows(rows))
             rows = kept(rows)
             found += rows.num_rows
-            images.append(sorted_merge.write_sorted(rows, "key", mine.folder / f"images-{shard:03d}.arrow"))
-        rejected = parts.rejected(run)
+            images.append(sorted_merge.write_sorted(rows, "key", attempt.folder / f"images-{shard:03d}.arrow"))
+        rejected = parts.read_rejected(run)
         add(sharded.NO_SHARD, rejected)
         in_ledger.update(count_rows(rejected))
-    balance(in_ledger, parts.counts(run))
+    balance(in_ledger, parts.count_files(run))
     if not found:
-        msg = (
+        raise SealError(
             f"no image is left of {in_ledger.total():,} files; nothing is published, the output is as it was copied. "
             f"The reasons are in {run.work}; is local_source right, and min_images={run.params.min_images}?"
         )
-        raise SealError(msg)
     return images
 
 
-def _shared_bytes(mine: Attempt) -> pa.Array:
+def _shared_bytes(attempt: Attempt) -> pa.Array:
     """SHA-256 of images that are kept more than once; since no identity keeps bytes twice, under two identities."""
-    run = mine.run
+    run = attempt.run
     with _explained():
         total = sum(pq.read_metadata(run.selected(shard)).num_rows for shard in range(run.params.shards))
     hashes = (kept(_copied(run, shard, ["outcome", "sha256"]))["sha256"] for shard in range(run.params.shards))
-    return sorted_merge.repeated(hashes, total, mine.folder / "hashes.parquet")
+    return sorted_merge.repeated(hashes, total, attempt.folder / "hashes.parquet")
 
 
 def _copied(run: Run, shard: int, columns: list[str] | None = None) -> pa.Table:
@@ -199,5 +198,6 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        msg = f"{error.filename or error} is not in the run's work folder; clear from `filter_manifest` on"
-        raise SealError(msg) from error
+        raise SealError(
+            f"{error.filename or error} is not in the run's work folder; clear from `filter_manifest` on"
+        ) from error

@@ -16,12 +16,12 @@ from include.faceset.erasure import rewrite
 from include.faceset.exports import parts
 from include.faceset.ground import sharded, tables
 from include.faceset.images import large, unchanged
-from include.faceset.ledger import LEDGER, Outcome, kept, rejected
+from include.faceset.ledger import LEDGER, Outcome, kept, reject
 from include.faceset.release import history, memory, release
-from include.faceset.run.attempt import Attempt, attempt
+from include.faceset.run.attempt import Attempt, trying
+from include.faceset.run.room import check_room
 from include.faceset.run.run import Run
 from include.faceset.run.selected import Filtered, FilterError, keep_counts
-from include.faceset.steps import preflight
 
 SHARDS_IN_MEMORY = 2
 """Arrow sorts and writes one while it reads the other."""
@@ -51,21 +51,21 @@ def filter_manifest(run: Run) -> Filtered:
         SupersededError: a later try of this filter has begun.
         SuppressedError: the list of people to erase is wrong.
     """
-    with attempt(run, "filter") as mine:
+    with trying(run, "filter") as attempt:
         if not run.params.dry_run and not rewrite.has_begun(run):
             raise FilterError(
                 f"what forget writes is not in {run.work}: people are to be erased, and it has not run in this run (was"
                 " it marked as success?). Clear forget, with the tasks that follow it"
             )
-        memory.note_baseline(mine)
-        return _filter(mine) if run.params.release is None else _select_release(mine)
+        memory.note_baseline(attempt)
+        return _filter(attempt) if run.params.release is None else _select_release(attempt)
 
 
-def _filter(mine: Attempt) -> Filtered:
-    run = mine.run
-    parts.note_scanned(mine)
+def _filter(attempt: Attempt) -> Filtered:
+    run = attempt.run
+    parts.note_scanned(attempt)
     with ThreadPoolExecutor(SHARDS_IN_MEMORY) as pool:
-        filtered = list(pool.map(lambda shard: _filter_shard(mine, shard), range(run.params.shards)))
+        filtered = list(pool.map(lambda shard: _filter_shard(attempt, shard), range(run.params.shards)))
     as_before: dict[bytes, bool] = {}
     for _, disputes in filtered:
         for sha256, same in disputes:
@@ -75,22 +75,21 @@ def _filter(mine: Attempt) -> Filtered:
     if not shards and not run.params.dry_run:
         listed = len(people.to_erase(run))
         erased = f"; {listed:,} people are on the list of people to erase, and do not count here" if listed else ""
-        msg = (
+        raise FilterError(
             f"none of {total.identities_out:,} identities has {run.params.min_images} images "
             f"({total.images_out:,} images in all); check the exports, their declared layouts, and min_images{erased}"
         )
-        raise FilterError(msg)
-    unchanged.write_disputes(mine, [sha256 for sha256, same in as_before.items() if same])
-    preflight.check_room(run, total.images, total.size, total.large)
-    return keep_counts(mine, Filtered(shards, **total._asdict()))
+    unchanged.write_disputes(attempt, [sha256 for sha256, same in as_before.items() if same])
+    check_room(run, total.images, total.size, total.large)
+    return keep_counts(attempt, Filtered(shards, **total._asdict()))
 
 
-def _filter_shard(mine: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[bytes, bool]]]:
+def _filter_shard(attempt: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[bytes, bool]]]:
     """Write what a shard selects and what it rejects; its counts, and its disputes as `unchanged.disputes` has them."""
-    run = mine.run
-    enough, few = split(parts.images(run, shard), run.params.min_images)
-    tables.write(enough, run.selected(shard), within=mine.folder)
-    tables.write(rejected(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard), within=mine.folder)
+    run = attempt.run
+    enough, few = split_by_count(parts.read_images(run, shard), run.params.min_images)
+    tables.write(enough, run.selected(shard), within=attempt.folder)
+    tables.write(reject(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard), within=attempt.folder)
     of_large = large.size_to_keep(run, enough)
     counts = ShardCounts(
         identities=pc.count_distinct(enough["identity"]).as_py(),
@@ -103,19 +102,19 @@ def _filter_shard(mine: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[by
     return counts, list(unchanged.disputes(enough, memory.known_files(run, shard)))
 
 
-def _select_release(mine: Attempt) -> Filtered:
-    run = mine.run
+def _select_release(attempt: Attempt) -> Filtered:
+    run = attempt.run
     folder, listed = history.to_restore(run), people.to_erase(run)
     counts = Counter[str]()
     shards = []
     for shard in range(run.params.shards):
         rows = kept(sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards))
-        rows = people.split(listed, tables.conformed(rows, LEDGER))[1]
+        rows = people.separate(listed, tables.conformed(rows, LEDGER))[1]
         if run.on_disk:  # a release that was made without an output says of no file when it was written
             written = pc.coalesce(rows["staged_mtime_ns"], rows["mtime_ns"])
             rows = rows.set_column(LEDGER.get_field_index("staged_mtime_ns"), "staged_mtime_ns", written)
-        tables.write(rows, run.selected(shard), within=mine.folder)
-        tables.write(LEDGER.empty_table(), run.filtered(shard), within=mine.folder)
+        tables.write(rows, run.selected(shard), within=attempt.folder)
+        tables.write(LEDGER.empty_table(), run.filtered(shard), within=attempt.folder)
         shards += [shard] if rows.num_rows else []
         counts.update(
             identities=pc.count_distinct(rows["identity"]).as_py(),
@@ -125,10 +124,10 @@ def _select_release(mine: Attempt) -> Filtered:
     selected = Filtered(
         shards, counts["identities"], counts["images"], identities_out=0, images_out=0, size=counts["size"]
     )
-    return keep_counts(mine, selected)
+    return keep_counts(attempt, selected)
 
 
-def split(manifest: pa.Table, min_images: int) -> tuple[pa.Table, pa.Table]:
+def split_by_count(manifest: pa.Table, min_images: int) -> tuple[pa.Table, pa.Table]:
     """Rows of identities with at least `min_images` rows, and the others; both sorted by identity, export, path."""
     ordered = manifest.sort_by([("identity", "ascending"), ("export", "ascending"), ("path", "ascending")])
     counted = ordered.group_by("identity").aggregate([([], "count_all")])

@@ -20,7 +20,7 @@ from include.faceset.report.facts import foresee, gather
 from include.faceset.report.text import environment, report
 from include.faceset.report.took import Step
 from include.faceset.run import owner
-from include.faceset.run.attempt import attempt
+from include.faceset.run.attempt import trying
 from include.faceset.run.run import Run
 from include.faceset.training.trainers import TRAINERS
 
@@ -45,16 +45,18 @@ def summarise(
         sealed: its release.
         took: the time of its steps so far.
         sync: result of the sync (uploaded, skipped, deleted, bytes); None if the run skipped the upload.
-        erased: what the run erased of people (`receipt.told`); None if nothing.
+        erased: what the run erased of people (`receipt.sum_up`); None if nothing.
 
     Returns:
         What ``summary.json`` holds.
     """
     folder = run.release(sealed.release_id)
-    with attempt(run, "summary") as mine:
+    with trying(run, "summary") as attempt:
         facts = gather(run, sealed, took, sync) | {"erased": dict(erased) if erased else None, "unmet": met.unmet(run)}
-        files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n", mine.folder)
-        files.write_text(folder / release.SUMMARY_FILE, report(run, facts, sample_identity(run, folder)), mine.folder)
+        files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n", attempt.folder)
+        files.write_text(
+            folder / release.SUMMARY_FILE, report(run, facts, sample_identity(run, folder)), attempt.folder
+        )
     log.info("%s", report(run, facts, sample=None))
     _warn(facts)
     return facts

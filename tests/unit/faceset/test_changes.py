@@ -27,7 +27,7 @@ def of(result: Result) -> tuple[list[State], dict[str, Any]]:
 
 
 def compare(before: tuple[list[State], dict[str, Any]], after: tuple[list[State], dict[str, Any]]) -> changes.Changes:
-    return changes.compare(zip(before[0], after[0], strict=True), before[1], after[1])
+    return changes.compare_states(zip(before[0], after[0], strict=True), before[1], after[1])
 
 
 def test_every_kind_of_change_is_counted(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from include.faceset.errors import NotReadyError
 from include.faceset.ground.files import WriteError
 from include.faceset.release import history, pointer, release
 from include.faceset.run.run import Run
@@ -67,7 +68,7 @@ def test_a_disk_that_is_full(
         fill(small_disk, left)
         try:
             step()
-        except (WriteError, CopyError, preflight.NotReadyError) as error:
+        except (WriteError, CopyError, NotReadyError) as error:
             failed[name] = str(error)
         finally:
             free(small_disk)

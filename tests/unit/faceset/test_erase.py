@@ -24,7 +24,7 @@ from include.faceset.ground import sharded, tables
 from include.faceset.ledger import balance, count_rows
 from include.faceset.release import history as shelf
 from include.faceset.release import release
-from include.faceset.run.attempt import attempt
+from include.faceset.run.attempt import trying
 from include.faceset.run.run import Run
 from include.faceset.steps import forget, select
 from include.faceset.steps.preflight import nothing_to_do, preflight
@@ -78,7 +78,7 @@ def publish(run: Run) -> Result:
     tables.write(rows.select(["key", "sha256", "etag"]).replace_schema_metadata({"of": "a sync"}), run.sync_record())
     config = arcface_torch.values(run, sealed.identities, sealed.images)
     put(folder / arcface_torch.file_name("faces"), arcface_torch.render("faces", folder.name, config).encode())
-    receipt.write(run, rewrite.finish(run))
+    receipt.write(run, rewrite.finish_erasure(run))
     receipt.close(run)
     summarise(run, sealed, [], None)
     retire(run, None)
@@ -161,8 +161,8 @@ def receipts(run: Run) -> list[dict[str, Any]]:
 
 
 def begin(run: Run) -> None:
-    with attempt(run, "filter") as mine:
-        rewrite.begin(mine)
+    with trying(run, "filter") as mine:
+        rewrite.begin_erasure(mine)
 
 
 def test_nothing_is_left_of_a_person_who_is_erased(tmp_path: Path, history: History) -> None:
@@ -301,7 +301,7 @@ def test_the_list_is_one_for_the_whole_run(history: History) -> None:
     run_to_seal(run)
     history.run("4", CANARY, "a")
     with pytest.raises(rewrite.EraseError, match="the list of people to erase was changed while this run"):
-        rewrite.finish(run)
+        rewrite.finish_erasure(run)
     assert "a/0.jpg" in run_to_seal(history.run("5", CANARY)).output
 
 

@@ -11,10 +11,11 @@ import pytest
 
 from include.faceset.declared.dataset import Dataset
 from include.faceset.erasure import met, receipt
+from include.faceset.errors import NotReadyError
 from include.faceset.release import release
 from include.faceset.run.run import Run
 from include.faceset.steps import scan, select, summarise
-from include.faceset.steps.preflight import NotReadyError, preflight
+from include.faceset.steps.preflight import preflight
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_erase import publish
 

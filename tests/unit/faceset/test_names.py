@@ -46,13 +46,13 @@ def test_unsafe(name: str) -> None:
 
 @given(st.binary(min_size=1).map(os.fsdecode), st.binary(min_size=1).map(os.fsdecode))
 def test_shown_names_are_text_and_never_coincide(one: str, other: str) -> None:
-    names.shown(one).encode("utf-8")
-    assert (names.shown(one) == names.shown(other)) == (one == other)
+    names.as_text(one).encode("utf-8")
+    assert (names.as_text(one) == names.as_text(other)) == (one == other)
 
 
 @given(st.text().filter(names.is_safe))
 def test_a_safe_name_is_shown_as_it_is(name: str) -> None:
-    assert names.shown(name) == name
+    assert names.as_text(name) == name
     assert name not in {".", ".."}
     assert "/" not in name
 

@@ -20,7 +20,7 @@ import pytest
 
 from include.faceset.ground import files
 from include.faceset.run import owner, workers
-from include.faceset.run.attempt import SupersededError, attempt
+from include.faceset.run.attempt import SupersededError, trying
 from include.faceset.run.owner import Owner
 from include.faceset.run.run import Run
 from include.faceset.steps import copy, scan, seal, select
@@ -139,8 +139,8 @@ def test_a_try_whose_files_are_open_is_taken_away(machines: list[Path]) -> None:
     run = seen_by(machines[0], machines[0], "1")
 
     def pause_while_another_try_runs() -> None:
-        with attempt(run, "shard=000") as paused, (paused.new / "image").open("w") as still_open:
-            with attempt(run, "shard=000") as later:
+        with trying(run, "shard=000") as paused, (paused.new / "image").open("w") as still_open:
+            with trying(run, "shard=000") as later:
                 later.check()
             hidden = [path for path in run.staging.rglob("*") if path.is_file()]
             assert hidden, "the file system keeps what is open"
@@ -150,7 +150,7 @@ def test_a_try_whose_files_are_open_is_taken_away(machines: list[Path]) -> None:
 
     with pytest.raises(SupersededError):
         pause_while_another_try_runs()
-    with attempt(run, "shard=000"):
+    with trying(run, "shard=000"):
         pass
     assert not list(run.staging.iterdir())
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from include.faceset.declared.params import LinkMode
+from include.faceset.errors import NotReadyError
 from include.faceset.ground import times
 from include.faceset.images import judge
 from include.faceset.steps import scan, select
-from include.faceset.steps.preflight import NotReadyError
 from tests.unit.faceset.pipeline import FLAT, TREE, face, make_dataset, make_run, put, run_to_seal
 
 ROOT = Path(__file__).parents[3]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from include.faceset.release import release
+from include.faceset.run.run import RELEASE_FILE
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 
 WEEKLY = {**TREE, "root": "weekly/{partition}"}
@@ -45,7 +46,7 @@ def test_what_an_older_release_kept_is_judged_by_the_rules_of_now(tmp_path: Path
     dataset = make_dataset(tmp_path, [TREE])
     first = run_to_seal(make_run(dataset, "1"))
     assert run_to_seal(make_run(dataset, "2")).read == 0
-    path = first.run.release(first.sealed.release_id) / release.RELEASE_FILE
+    path = first.run.release(first.sealed.release_id) / RELEASE_FILE
     sealed = json.loads(path.read_text())
     del sealed["rules"]
     path.write_text(json.dumps(sealed))

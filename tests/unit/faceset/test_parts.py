@@ -121,7 +121,7 @@ def test_a_part_that_is_not_there_is_named_and_what_is_no_part_is_left_alone(tmp
     run = make_run(dataset, "one", ("2026-03-13",))
     counts = scan.scan(run, "faces_only")
     assert (counts.files, counts.parts, counts.absent) == (0, 0, ["2026-03-13"])
-    assert parts.there(run, dataset.exports[0]) == ["2026-03-06"]
+    assert parts.find_parts(run, dataset.exports[0]) == ["2026-03-06"]
 
 
 def test_an_empty_part_is_an_error_and_what_is_known_of_it_stays(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_an_empty_part_is_an_error_and_what_is_known_of_it_stays(tmp_path: Path)
     (tmp_path / "exports/weekly/2026-03-06/README").unlink()
     with pytest.raises(ScanError, match=r"2026-03-06 is empty.*if the part is withdrawn, remove"):
         scan.scan(make_run(dataset, "second"), "faces_only")
-    assert list(parts.known(first, dataset.exports[0])) == ["2026-03-06"]
+    assert list(parts.known_manifests(first, dataset.exports[0])) == ["2026-03-06"]
 
 
 def test_a_part_in_the_place_of_which_a_link_lies_is_refused(tmp_path: Path) -> None:
@@ -159,5 +159,5 @@ def test_a_dry_run_makes_no_part_known(tmp_path: Path) -> None:
     write(tmp_path, {}, ["2026-03-06"])
     dry = make_run(dataset, "dry", dry_run=True)
     scan.scan(dry, "faces_only")
-    assert list(parts.known(dry, dataset.exports[0])) == ["2026-03-06"]
-    assert list(parts.known(make_run(dataset, "other"), dataset.exports[0])) == []
+    assert list(parts.known_manifests(dry, dataset.exports[0])) == ["2026-03-06"]
+    assert list(parts.known_manifests(make_run(dataset, "other"), dataset.exports[0])) == []

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from include.faceset.errors import NotReadyError
+from include.faceset.run.room import check_room
 from include.faceset.run.run import Run
 from include.faceset.steps import preflight, scan
-from include.faceset.steps.preflight import NotReadyError
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 
 
@@ -53,8 +54,8 @@ def test_a_folder_that_holds_other_things_is_never_taken_as_output(tmp_path: Pat
 def test_a_copy_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     put(tmp_path / "exports/training_data/anna/1.jpg", face(1))
     with pytest.raises(NotReadyError, match=r"needs up to .* GB .* make room"):
-        preflight.check_room(make_run(make_dataset(tmp_path, [TREE])), images=10, size=1 << 60)
-    preflight.check_room(make_run(make_dataset(tmp_path, [TREE]), link_mode="hardlink"), images=10, size=1 << 60)
+        check_room(make_run(make_dataset(tmp_path, [TREE])), images=10, size=1 << 60)
+    check_room(make_run(make_dataset(tmp_path, [TREE]), link_mode="hardlink"), images=10, size=1 << 60)
 
 
 def test_a_part_that_is_not_there_skips_the_run_or_fails_it_where_it_is_required(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def scanned(tree: Tree, flat: FlatExport) -> tuple[dict[str, str], Files]:
                 settled |= inside
                 images |= found
             elif thing.startswith("link"):
-                settled[f"{export}/{names.shown(os.fsdecode(name))}"] = "not_regular_file"
+                settled[f"{export}/{names.as_text(os.fsdecode(name))}"] = "not_regular_file"
             continue
         text, identity = os.fsdecode(name), os.fsdecode(folder) or None
         if export == "faces_only":
@@ -216,11 +216,11 @@ def scanned(tree: Tree, flat: FlatExport) -> tuple[dict[str, str], Files]:
             identity = match and match["identity"]
         path = os.fsdecode(os.path.join(folder, name))  # noqa: PTH118 bytes
         if isinstance(thing, str):
-            settled[f"{export}/{names.shown(path)}"] = "not_regular_file"
+            settled[f"{export}/{names.as_text(path)}"] = "not_regular_file"
         elif identity is None or not names.is_image(text):
-            settled[f"{export}/{names.shown(path)}"] = "unmatched_name"
+            settled[f"{export}/{names.as_text(path)}"] = "unmatched_name"
         elif not names.is_safe(identity) or not names.is_safe(text):
-            settled[f"{export}/{names.shown(path)}"] = "unsafe_name"
+            settled[f"{export}/{names.as_text(path)}"] = "unsafe_name"
         else:
             images[export, identity, text.removeprefix(identity) if export == "faces_only" else text] = thing
     return settled, images

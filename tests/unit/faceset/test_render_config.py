@@ -79,14 +79,14 @@ def test_a_config_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
 def test_values_made_to_inject_code_stay_values(tmp_path: Path) -> None:
     values = {"rec": "/data/'\"\n+__import__('os').system('touch pwned')#", "val_targets": ["{{ 7*7 }}", "\\"]}
     path = put(tmp_path / "config.py", arcface_torch.render("faces", "0" * 16, values).encode())
-    render.compare(arcface_torch, path, values)
+    render.check_read_back(arcface_torch, path, values)
     assert not Path("pwned").exists()
 
 
 def test_a_config_that_says_something_else_is_refused(tmp_path: Path) -> None:
     path = put(tmp_path / "config.py", arcface_torch.render("faces", "0" * 16, {"num_classes": 3, "lr": 0.1}).encode())
     with pytest.raises(ConfigError, match="num_classes, num_image"):
-        render.compare(arcface_torch, path, {"num_classes": 4, "num_image": 9, "lr": 0.1})
+        render.check_read_back(arcface_torch, path, {"num_classes": 4, "num_image": 9, "lr": 0.1})
     put(path, b"import nowhere_to_be_found")
     with pytest.raises(ConfigError, match="cannot be imported: ModuleNotFoundError"):
-        render.compare(arcface_torch, path, {})
+        render.check_read_back(arcface_torch, path, {})

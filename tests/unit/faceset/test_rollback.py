@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from include.faceset.errors import NotReadyError
 from include.faceset.output import set_aside
 from include.faceset.release import history as shelf
 from include.faceset.release import pointer, release
 from include.faceset.steps.copy import CopyError
-from include.faceset.steps.preflight import NotReadyError
 from include.faceset.steps.retire import retire
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 
@@ -87,7 +87,7 @@ def test_releases_beyond_those_to_keep_go_with_what_only_they_held(tmp_path: Pat
     assert retire(few, None) == [ids[0]]
     assert [folder.name for folder in shelf.folders(run)] == ids[:0:-1]
     assert list(run.removed.iterdir()) == []
-    assert set_aside.read(run, b"x" * 32) is None
+    assert set_aside.read_image(run, b"x" * 32) is None
 
 
 def test_the_release_in_place_is_never_removed(tmp_path: Path, history: list[Result]) -> None:

@@ -33,7 +33,7 @@ def test_manifest_rows_lie_in_the_shard_of_their_identity(tmp_path: Path) -> Non
     assert (counts.files, counts.images, counts.rejected) == (20, 20, 0)
     seen = set()
     for shard in range(3):
-        rows = parts.images(run, shard).to_pylist()
+        rows = parts.read_images(run, shard).to_pylist()
         assert {sharded.shard_of(row["identity"], 3) for row in rows} <= {shard}
         for row in rows:
             file = tmp_path / "exports/training_data" / row["path"]
@@ -48,7 +48,7 @@ def test_more_rows_than_fit_in_memory_go_to_disk_in_parts(tmp_path: Path, monkey
         put(tmp_path / f"exports/training_data/id{identity}/1.jpg", b"x")
     run = make_run(make_dataset(tmp_path, [TREE]), shards=2)
     scan.scan(run, "training_data")
-    rows = [parts.images(run, shard).num_rows for shard in range(2)]
+    rows = [parts.read_images(run, shard).num_rows for shard in range(2)]
     assert sum(rows) == 10
 
 

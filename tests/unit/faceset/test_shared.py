@@ -16,8 +16,8 @@ def test_workers_that_share_the_volume_see_the_same(tmp_path: Path) -> None:
     run = make_run(make_dataset(tmp_path))
     assert owner.take(run, lambda _: False) is None
     noted = workers.seen(run, "one")
-    workers.check(run, noted, "one")
-    workers.check(run, noted, "two")
+    workers.check_shared(run, noted, "one")
+    workers.check_shared(run, noted, "two")
 
 
 @pytest.mark.parametrize("has_one_of_its_own", [False, True])
@@ -29,7 +29,7 @@ def test_a_worker_without_the_volume_says_so_and_changes_nothing(tmp_path: Path,
         workers.seen(elsewhere, "two")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(workers.NotSharedError) as raised:
-        workers.check(elsewhere, noted, "two")
+        workers.check_shared(elsewhere, noted, "two")
     assert str(raised.value).startswith(f"two does not see the {elsewhere.releases} of one")
     assert "mount the same volume there on every worker of the queue 'faces'" in str(raised.value)
     assert sorted(tmp_path.rglob("*")) == before
@@ -73,8 +73,8 @@ def test_a_volume_that_is_shown_late_is_refused_where_workers_are_two(
     mounts = tmp_path / "mountinfo"
     monkeypatch.setattr(workers, "_MOUNTS", mounts)
     mounts.write_text(LOCAL + NFS.format(point=tmp_path.resolve(), options=""))
-    workers.check(run, noted, "one")
+    workers.check_shared(run, noted, "one")
     with pytest.raises(workers.NotSharedError, match="60 s late: mount it with actimeo=1"):
-        workers.check(run, noted, "two")
+        workers.check_shared(run, noted, "two")
     mounts.write_text(LOCAL + NFS.format(point=tmp_path.resolve(), options=AT_ONCE))
-    workers.check(run, noted, "two")
+    workers.check_shared(run, noted, "two")

@@ -233,7 +233,7 @@ class Merge(RuleBasedStateMachine):
 
     def finish(self, result: Result) -> None:
         """What the DAG does after `seal` that changes something: config and summary are only told."""
-        receipt.write(result.run, rewrite.finish(result.run))
+        receipt.write(result.run, rewrite.finish_erasure(result.run))
         receipt.close(result.run)
         retire(result.run, None)
         self.settled = True

@@ -8,10 +8,11 @@ import pytest
 
 from include.faceset import people
 from include.faceset.declared import loading
+from include.faceset.errors import NotReadyError
 from include.faceset.ground import tables
 from include.faceset.ledger import SCANNED
 from include.faceset.people import SuppressedError
-from include.faceset.steps.preflight import NotReadyError, preflight
+from include.faceset.steps.preflight import preflight
 from tests.unit.faceset.pipeline import TREE, make_dataset, make_run, put
 
 REFERENCE = Path(__file__).parents[3] / "include/datasets/reidnet_v3.yaml"
@@ -19,14 +20,14 @@ REFERENCE = Path(__file__).parents[3] / "include/datasets/reidnet_v3.yaml"
 
 def test_one_identity_a_line_with_comments(tmp_path: Path) -> None:
     path = put(tmp_path / "list", "\ufeff# asked for\r\n\r\n  ann \n\\#ben\né ü__3\nann\n".encode())
-    assert people.read(path) == {"ann", "#ben", "é ü__3"}
+    assert {line.name for line in people.read_lines(path)} == {"ann", "#ben", "é ü__3"}
 
 
 @pytest.mark.parametrize("line", ["ann/1.jpg", "a\\nn", ".ann", "e\u0301", "x" * 256, "a\x07n", "\\ann"])
 def test_a_line_that_is_no_identity_is_told_by_number(tmp_path: Path, line: str) -> None:
     path = put(tmp_path / "list", f"# comment\nben\n{line}\n".encode())
     with pytest.raises(SuppressedError, match=r"list: line 3 is no identity .*; write it as its folder") as refused:
-        people.read(path)
+        people.read_lines(path)
     assert line not in str(refused.value)
 
 
@@ -87,7 +88,7 @@ def test_a_row_names_somebody_by_its_identity_or_without_one_by_a_word_of_its_pa
 ) -> None:
     listed = frozenset({"ann", "é x", "apart__own_one"})
     rows = tables.of_rows([(identity, path, "apart", None, 1, 2, None, None)], SCANNED)
-    of_people, others = people.split(listed, rows)
+    of_people, others = people.separate(listed, rows)
     assert (of_people.num_rows, others.num_rows) == (int(named), int(not named))
     blank = people.blanked(listed, rows).to_pylist()[0]
     assert blank["export"] == "apart"
@@ -102,5 +103,5 @@ def test_nobody_listed_nothing_changes_and_many_can_be(tmp_path: Path) -> None:
     )
     assert people.blanked(frozenset(), rows).equals(rows)
     listed = frozenset(map(str, range(1, 1000, 2)))
-    assert people.split(listed, rows)[0]["path"].to_pylist() == [f"{number}/x.gif" for number in range(1, 300, 2)]
+    assert people.separate(listed, rows)[0]["path"].to_pylist() == [f"{number}/x.gif" for number in range(1, 300, 2)]
     assert people.of_keys(listed, pa.chunked_array([["1/2.jpg", "2/1.jpg"]])).to_pylist() == [True, False]

@@ -28,7 +28,7 @@ def begin(dataset: Dataset, run_id: str, **changes: Any) -> Run:
     """What preflight does, once the run before is over."""
     run = make_run(dataset, run_id, **changes)
     assert owner.take(run, lambda _: True, anew=True) is None
-    return turns.begin(run)
+    return turns.take_turn(run)
 
 
 def cleared(run: Run) -> Run:
@@ -53,7 +53,7 @@ def test_who_changes_nothing_takes_nothing_away(dataset: Dataset) -> None:
     scan.scan(dry, "training_data")
     select.filter_manifest(dry)
     begin(dataset, "skipped")
-    turns.check(first)
+    turns.check_turn(first)
     turns.check_sealed(first, sealed.release_id)
     copy.copy_shard(cleared(first), 0)
     assert seal.seal(first).release_id == sealed.release_id
@@ -68,17 +68,17 @@ def test_a_later_change_refuses_all_that_began_before(dataset: Dataset, broken_o
     if broken_off:
         scan.scan(later, "training_data")
         select.filter_manifest(later)
-        turns.check(first)  # until then, only what is the run's own was written
+        turns.check_turn(first)  # until then, only what is the run's own was written
         copy.copy_shard(later, 0)
         did = r"has begun to change \S+/merged and sealed no release"
     else:
         did = f"has published release {run_to_seal(later).sealed.release_id} in \\S+/merged"
-    for check in (lambda: turns.check(first), lambda: turns.check_sealed(first, sealed.release_id)):
+    for check in (lambda: turns.check_turn(first), lambda: turns.check_sealed(first, sealed.release_id)):
         with pytest.raises(
             turns.OutdatedError, match=rf"^a later run \(2\) {did}, .*trigger again, or roll back with `release`"
         ):
             check()
-    turns.check(later)
+    turns.check_turn(later)
 
 
 def test_the_same_release_is_whoever_published_it(dataset: Dataset) -> None:
@@ -88,7 +88,7 @@ def test_the_same_release_is_whoever_published_it(dataset: Dataset) -> None:
     assert run_to_seal(second).sealed.release_id == sealed.release_id
     turns.check_sealed(first, sealed.release_id)
     with pytest.raises(turns.OutdatedError, match="a later run"):
-        turns.check(first)  # what passed between its tasks may be gone
+        turns.check_turn(first)  # what passed between its tasks may be gone
 
     add(dataset, 10)
     third = begin(dataset, "3")
@@ -110,7 +110,7 @@ def test_a_run_that_began_again_after_another_uses_nothing_of_what_it_knew(datas
     add(dataset, 10)
     run_to_seal(begin(dataset, "2"))
     anew = begin(dataset, "1")
-    turns.check(anew)
+    turns.check_turn(anew)
     with pytest.raises(select.FilterError, match=r"it has not run in this run .*from `scan` on"):
         copy.copy_shard(anew, 0)
     assert run_to_seal(anew).sealed.images == 5
@@ -145,7 +145,7 @@ def test_a_release_that_lost_people_is_another(tmp_path: Path, dataset: Dataset)
     with pytest.raises(turns.OutdatedError, match=r"a later run \(2\) has begun to change"):
         turns.check_sealed(first, sealed.release_id)
     with pytest.raises(turns.OutdatedError, match=r"a later run \(2\) has begun to change"):
-        turns.check(first)
+        turns.check_turn(first)
 
 
 def test_a_part_that_was_scanned_counts_and_what_is_sealed_stays_to_be_published(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_part_that_was_scanned_counts_and_what_is_sealed_stays_to_be_published
     later = begin(dataset, "2")
     scan.scan(later, DAILY["name"])
     with pytest.raises(turns.OutdatedError, match="has begun to change"):
-        turns.check(first)
+        turns.check_turn(first)
     turns.check_sealed(first, sealed.release_id)
 
 
@@ -168,7 +168,7 @@ def test_another_run_that_took_over_meanwhile_keeps_its_turn(dataset: Dataset) -
     owner.take(run, lambda _: True, anew=True)
     begin(dataset, "2")
     with pytest.raises(SupersededError, match="trigger again"):
-        turns.begin(run)
+        turns.take_turn(run)
 
 
 def test_a_note_that_is_damaged_still_counts(dataset: Dataset) -> None:
@@ -178,7 +178,7 @@ def test_a_note_that_is_damaged_still_counts(dataset: Dataset) -> None:
     [note] = later.owner.glob("*.changed")
     note.write_text("{")
     with pytest.raises(turns.OutdatedError, match=r"^a later run has begun to change"):
-        turns.check(first)
+        turns.check_turn(first)
 
 
 def test_one_note_is_kept_and_a_late_one_is_not_the_last(dataset: Dataset) -> None:
@@ -187,8 +187,8 @@ def test_one_note_is_kept_and_a_late_one_is_not_the_last(dataset: Dataset) -> No
         turns.set_out(run)
         turns.note_sealed(run, f"{run.turn:016}")
     with pytest.raises(turns.OutdatedError, match=r"\(3\) has published release 0000000000000004"):
-        turns.check(runs[2])
-    turns.check(runs[3])
+        turns.check_turn(runs[2])
+    turns.check_turn(runs[3])
     turns.set_out(runs[3])
     [note] = runs[0].owner.glob("*.changed")
     assert json.loads(note.read_text()) == {"dag_id": "faces", "run_id": "3", "after": 0, "release_id": f"{4:016}"}
@@ -198,7 +198,7 @@ def test_of_another_dataset_with_the_same_output_the_name_is_told(dataset: Datas
     first = begin(dataset, "1")
     turns.set_out(begin(dataset.model_copy(update={"name": "others"}), "1"))
     with pytest.raises(turns.OutdatedError, match=r"a later run \(1 of others\) has begun"):
-        turns.check(first)
+        turns.check_turn(first)
 
 
 def test_an_erasure_goes_on_by_its_list_or_where_nobody_is_left_to_erase(tmp_path: Path, dataset: Dataset) -> None:
@@ -207,13 +207,13 @@ def test_an_erasure_goes_on_by_its_list_or_where_nobody_is_left_to_erase(tmp_pat
     run_to_seal(first)
     second = begin(dataset, "2", suppressed=str(listed))
     run_to_seal(second)
-    receipt.write(second, rewrite.finish(second))
+    receipt.write(second, rewrite.finish_erasure(second))
     retire(second, None)
     assert not first.work.exists()
-    assert rewrite.finish(cleared(first)) == {"id1"}
+    assert rewrite.finish_erasure(cleared(first)) == {"id1"}
     listed.write_text("id0\n")
     with pytest.raises(rewrite.EraseError, match="trigger a new run"):
-        rewrite.finish(first)
+        rewrite.finish_erasure(first)
 
 
 @pytest.mark.parametrize("task", ["filter_manifest", "copy_shard", "restore", "seal", "dry_run"])
@@ -244,8 +244,8 @@ def test_without_an_output_the_release_counts(tmp_path: Path, dataset: Dataset) 
     scan.scan(later, "training_data")
     select.filter_manifest(later)
     copy.copy_shard(later, 0)
-    turns.check(first)
+    turns.check_turn(first)
     after = seal.seal(later)
-    for check in (lambda: turns.check(first), lambda: turns.check_sealed(first, sealed.release_id)):
+    for check in (lambda: turns.check_turn(first), lambda: turns.check_sealed(first, sealed.release_id)):
         with pytest.raises(turns.OutdatedError, match=f"published release {after.release_id} in {tmp_path}/releases"):
             check()

@@ -179,7 +179,7 @@ class TestSample:
         described = loading.load(Path(dataset.__file__).parents[1] / "datasets" / "reidnet_v3.yaml")
         run = make_run(described, local_source=str(small), output=str(tmp_path / "merged"))
         result = run_to_seal(run)
-        assert result.outcomes == {names.shown(entry.path): entry.outcome.value for entry in entries}
+        assert result.outcomes == {names.as_text(entry.path): entry.outcome.value for entry in entries}
         counts = sample.make_sample(small)
         assert (result.sealed.identities, result.sealed.images) == (counts.identities, counts.outcomes["kept"])
 

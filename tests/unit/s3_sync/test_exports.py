@@ -317,9 +317,9 @@ def test_a_person_is_erased_from_a_dataset_without_output(
     deliver(first, target)
     listed = str(put(tmp_path / "people", b"anna\n"))
     result = run_to_seal(run_of(dataset, "2", suppressed=listed))
-    rewrite.finish(result.run)
+    rewrite.finish_erasure(result.run)
     assert deliver(result, target)["deleted"] == 3
-    rewrite.finish(result.run)
+    rewrite.finish_erasure(result.run)
     assert {key.split("/")[0] for key in there(admin, target)} == {"ben", "fay"}
     assert prove(result, target).objects.num_rows == result.sealed.images
     images = [FACES[path] for path in FACES if "anna" in path]
@@ -526,7 +526,7 @@ def test_parts_in_s3_come_one_by_one(admin: Any, tmp_path: Path, target: S3Targe
         admin.put_object(Bucket=BUCKET, Key=root.key(f"weekly/{part}/ann/{name}.jpg"), Body=face(seed))
     admin.put_object(Bucket=BUCKET, Key=root.key("weekly/notes/x.txt"), Body=b"no part")
     first = replace(run_of(dataset), partitions=("2026-03-06", "2026-05-01", "2026-05-15"))
-    assert parts.there(first, dataset.exports[0]) == ["2026-03-06", "2026-05-01", "2026-05-08"]
+    assert parts.find_parts(first, dataset.exports[0]) == ["2026-03-06", "2026-05-01", "2026-05-08"]
     preflight.preflight(first)
     scanned = scan.scan(first, "training_data")
     assert (scanned.parts, scanned.images, scanned.absent) == (2, 2, ["2026-05-15"])

@@ -4,10 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from pydantic import (
-    Field,
-    field_validator,
-)
+from pydantic import Field, field_validator
 
 from include.faceset.declared.export import Export
 
@@ -25,8 +22,7 @@ class FlatExport(Export):
     @classmethod
     def _names_one_identity(cls, pattern: str) -> str:
         if pattern.count("{identity}") != 1 or "/" in pattern or re.search(r"[{}]", pattern.replace("{identity}", "")):
-            msg = "must hold {identity} exactly once, no other braces and no slash"
-            raise ValueError(msg)
+            raise ValueError("must hold {identity} exactly once, no other braces and no slash")
         return pattern
 
     def regex(self) -> re.Pattern[str]:
