@@ -13,6 +13,8 @@ import yaml
 from local.commands import compose
 from tests.celery.containers import load
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yaml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)

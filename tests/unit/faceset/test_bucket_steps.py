@@ -92,6 +92,7 @@ def test_a_person_is_erased_with_all_versions_and_one_receipt_says_so(
     assert f"erasures/{written(run)[0]}" in bucket.there("set.releases/")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("listed", [CANARY, "nobody"])
 def test_a_run_that_erases_nobody_writes_no_receipt(
     tmp_path: Path, exports: Path, bucket: MemoryBucket, listed: str

@@ -96,7 +96,6 @@ run_to_seal(make_run(make_dataset(Path(sys.argv[1]))))
 """
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize(
     ("path", "message"),
     [

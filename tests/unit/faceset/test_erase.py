@@ -36,6 +36,8 @@ from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_r
 from tests.unit.faceset.test_parts import BASE, DAILY, WEEKLY
 from tests.unit.faceset.test_properties import EXPORTS, Files, path_of, trees, write
 
+pytestmark = pytest.mark.long
+
 CANARY = "Canary Quill"
 IMAGES = [face(900 + number) for number in range(3)]
 OWN = {"name": "apart", "layout": "image_folder", "namespace": "own"}
@@ -165,6 +167,7 @@ def begin(run: Run) -> None:
         rewrite.begin_erasure(mine)
 
 
+@pytest.mark.quick
 def test_nothing_is_left_of_a_person_who_is_erased(tmp_path: Path, history: History) -> None:
     run = history.run("4")
     before = ids(run)

@@ -17,6 +17,8 @@ from include.faceset.images import judge
 from include.faceset.steps import scan, select
 from tests.unit.faceset.pipeline import FLAT, TREE, face, make_dataset, make_run, put, run_to_seal
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 YEAR_S = 31_556_952
 # ext4 goes from 1901 to 2446, others much further; 64 bits of nanoseconds from 1677 to 2262.

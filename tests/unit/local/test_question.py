@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-PROGRAM = "import os, sys; {before}; from local import question; print(question.terminal())"
+PROGRAM = "import os, sys; {before}; from local.airflow import question; print(question.terminal())"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from PIL import Image
 from include.faceset import names
 from include.faceset.declared import dataset, loading
 from include.faceset.ledger import Outcome
-from local.sample import entries, sample
+from local.sample import entries as drawn
+from local.sample import sample
 from tests.unit.faceset.pipeline import make_run, run_to_seal
 
 pytestmark = pytest.mark.long
@@ -49,27 +50,27 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def entries() -> list[entries.Entry]:
-    return list(entries.sample_entries())
+def entries() -> list[drawn.Entry]:
+    return list(drawn.sample_entries())
 
 
 class TestReference:
     def test_has_the_reference_run_s_numbers_times_the_scale(self, reference: Path) -> None:
-        per_identity = [len(list(folder.iterdir())) for folder in (reference / entries.FOLDERS).iterdir()]
-        assert len(list((reference / entries.FLAT).iterdir())) == round(390_856 * SCALE)
+        per_identity = [len(list(folder.iterdir())) for folder in (reference / drawn.FOLDERS).iterdir()]
+        assert len(list((reference / drawn.FLAT).iterdir())) == round(390_856 * SCALE)
         assert len(per_identity) == round(102_491 * SCALE)
         assert sum(per_identity) == round(430_143 * SCALE)
         assert min(per_identity) >= 2
         assert len(set(per_identity)) > 5
 
     def test_whole_has_exactly_the_reference_run_s_numbers(self) -> None:
-        spread = entries.images_per_identity(sample.REFERENCE_IDENTITIES, sample.REFERENCE_IMAGES)
+        spread = drawn.images_per_identity(sample.REFERENCE_IDENTITIES, sample.REFERENCE_IMAGES)
         assert (len(spread), sum(spread)) == (102_491, 430_143)
         assert min(spread) == 2
 
     def test_flat_identities_occur_nowhere_else(self, reference: Path) -> None:
-        flat = [path.name.removesuffix("_face.png") for path in (reference / entries.FLAT).iterdir()]
-        folders = [path.name for path in (reference / entries.FOLDERS).iterdir()]
+        flat = [path.name.removesuffix("_face.png") for path in (reference / drawn.FLAT).iterdir()]
+        folders = [path.name for path in (reference / drawn.FOLDERS).iterdir()]
         assert len({*flat, *folders}) == len(flat) + len(folders)
 
     def test_every_image_decodes_in_full_and_differs_from_all_others(self, reference: Path) -> None:
@@ -105,7 +106,7 @@ class TestReference:
         ]
         root = Path(sample.__file__).parents[2]
         with subprocess.Popen(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}) as process:
-            while not (tmp_path / "exports.partial" / entries.FLAT).exists():
+            while not (tmp_path / "exports.partial" / drawn.FLAT).exists():
                 assert process.poll() is None
             process.kill()
         assert not folder.exists()
@@ -121,17 +122,17 @@ class TestReference:
 
 class TestSample:
     def test_has_about_3000_flat_faces_and_800_identities(self, small: Path) -> None:
-        identities = [path for path in (small / entries.FOLDERS).iterdir() if path.is_dir() and not path.is_symlink()]
-        assert 2_950 <= len(list((small / entries.FLAT).iterdir())) <= 3_050
+        identities = [path for path in (small / drawn.FOLDERS).iterdir() if path.is_dir() and not path.is_symlink()]
+        assert 2_950 <= len(list((small / drawn.FLAT).iterdir())) <= 3_050
         assert len(identities) == 800
-        assert 4.0 < len(images(small / entries.FOLDERS)) / len(identities) < 4.4
+        assert 4.0 < len(images(small / drawn.FOLDERS)) / len(identities) < 4.4
 
-    def test_has_every_outcome_that_does_not_need_a_race_or_a_request(self, entries: list[entries.Entry]) -> None:
+    def test_has_every_outcome_that_does_not_need_a_race_or_a_request(self, entries: list[drawn.Entry]) -> None:
         never = {Outcome.ARCHIVED, Outcome.CHANGED_DURING_RUN, Outcome.SUPPRESSED}
         assert {entry.outcome for entry in entries} == set(Outcome) - never
 
     def test_what_should_be_kept_is_112_by_112_and_decodes_in_full(
-        self, small: Path, entries: list[entries.Entry]
+        self, small: Path, entries: list[drawn.Entry]
     ) -> None:
         modes: Counter[str] = Counter()
         for entry in entries:
@@ -143,21 +144,21 @@ class TestSample:
         assert set(modes) == {"RGB", "L", "CMYK", "RGBA", "LA"}
 
     def test_what_should_be_corrupt_is_an_image_that_ends_too_early(
-        self, small: Path, entries: list[entries.Entry]
+        self, small: Path, entries: list[drawn.Entry]
     ) -> None:
         for entry in entries:
             if entry.outcome is Outcome.CORRUPT:
                 with Image.open(small / entry.path) as image, pytest.raises(OSError, match=r"truncated|incomplete"):
                     image.load()
 
-    def test_bytes_occur_twice_only_where_that_is_the_point(self, entries: list[entries.Entry]) -> None:
+    def test_bytes_occur_twice_only_where_that_is_the_point(self, entries: list[drawn.Entry]) -> None:
         expected = [entry for entry in entries if entry.kind == "file"]
         apart = {entry.content for entry in expected if entry.outcome is Outcome.KEPT}
         disputed = [entry.content for entry in expected if entry.outcome is Outcome.IDENTITY_CONFLICT]
         assert len(apart) == sum(entry.outcome is Outcome.KEPT for entry in expected)
         assert set(Counter(disputed).values()) == {2}
 
-    def test_links_pipes_and_folders_lie_where_files_should(self, small: Path, entries: list[entries.Entry]) -> None:
+    def test_links_pipes_and_folders_lie_where_files_should(self, small: Path, entries: list[drawn.Entry]) -> None:
         modes = {
             stat.S_IFMT((small / entry.path).lstat().st_mode)
             for entry in entries
@@ -167,14 +168,14 @@ class TestSample:
 
     def test_counts_what_lies_on_disk(self, small: Path) -> None:
         counts = sample.make_sample(small)
-        flat = len(list((small / entries.FLAT).iterdir()))
-        beside = [path for path in (small / entries.FOLDERS).iterdir() if path.is_symlink() or not path.is_dir()]
-        inside = [path for path in (small / entries.FOLDERS).glob("*/*") if not path.parent.is_symlink()]
+        flat = len(list((small / drawn.FLAT).iterdir()))
+        beside = [path for path in (small / drawn.FOLDERS).iterdir() if path.is_symlink() or not path.is_dir()]
+        inside = [path for path in (small / drawn.FOLDERS).glob("*/*") if not path.parent.is_symlink()]
         assert (counts.flat_files, counts.folder_files) == (flat, len(beside) + len(inside))
         assert sum(counts.outcomes.values()) == counts.flat_files + counts.folder_files
 
     def test_a_run_makes_of_each_entry_what_it_says(
-        self, small: Path, entries: list[entries.Entry], tmp_path: Path
+        self, small: Path, entries: list[drawn.Entry], tmp_path: Path
     ) -> None:
         described = loading.load(Path(dataset.__file__).parents[1] / "datasets" / "reidnet_v3.yaml")
         run = make_run(described, local_source=str(small), output=str(tmp_path / "merged"))
@@ -184,9 +185,9 @@ class TestSample:
         assert (result.sealed.identities, result.sealed.images) == (counts.identities, counts.outcomes["kept"])
 
     def test_is_drawn_once(self, small: Path) -> None:
-        before = small.stat().st_mtime_ns, (small / entries.FLAT).stat().st_mtime_ns
+        before = small.stat().st_mtime_ns, (small / drawn.FLAT).stat().st_mtime_ns
         sample.make_sample(small)
-        assert (small.stat().st_mtime_ns, (small / entries.FLAT).stat().st_mtime_ns) == before
+        assert (small.stat().st_mtime_ns, (small / drawn.FLAT).stat().st_mtime_ns) == before
 
     def test_is_the_same_each_time(self, small: Path, tmp_path: Path) -> None:
         sample.make_sample(tmp_path / "again")

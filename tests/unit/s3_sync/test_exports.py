@@ -164,7 +164,6 @@ def on_disk(folder: Path) -> Result:
     return run_to_seal(make_run(make_dataset(folder)))
 
 
-@pytest.mark.quick
 def test_the_same_files_give_the_same_release_wherever_they_lie(
     tmp_path: Path, folder: Path, root: S3Target, target: S3Target, on_disk: Result
 ) -> None:

@@ -38,6 +38,7 @@ def test_an_answer_that_is_no_listing_is_an_error_and_not_an_empty_one(answer: s
 FOLDERS = ["a", "a-b", "a b", "a0", "aa", "b", "b.c", "c", "c+", "d", "dé", "e", "z", "é", "ё"]
 
 
+@pytest.mark.long
 def test_ranges_are_the_whole_wherever_they_are_divided(
     connection: S3Connection, target: S3Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:

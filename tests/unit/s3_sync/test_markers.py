@@ -61,6 +61,7 @@ def test_strays_among_them_go_and_the_datasets_own_stay(
     assert (again.listed, again.uploaded, again.skipped, again.deleted) == (3, 0, 3, 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stray", OTHERS[1:])
 def test_the_proof_finds_a_stray_one(
     admin: Any, connection: S3Connection, target: S3Target, source: Path, stray: str
