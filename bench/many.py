@@ -14,7 +14,7 @@ from include.faceset.declared import params
 from include.faceset.declared.dataset import Dataset
 from include.faceset.exports.in_s3 import OBJECT
 from include.faceset.ground import tables
-from include.faceset.ledger import Outcome, as_ledger
+from include.faceset.ledger import LEDGER, Outcome
 from include.faceset.run.run import Run
 
 EXPORT = "all"
@@ -74,4 +74,4 @@ def judge(run: Run) -> None:
             "format": pa.repeat("JPEG", rows),
             "colour": pa.repeat("RGB", rows),
         }
-        tables.write(as_ledger(columns, rows), run.copied(shard))
+        tables.write(tables.filled(columns, LEDGER, rows), run.copied(shard))

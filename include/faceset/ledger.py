@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset.errors import Final
+from include.faceset.ground import tables
 
 
 class Outcome(StrEnum):
@@ -104,13 +105,8 @@ class LedgerError(Final):
 def reject(manifest: pa.Table, outcome: Outcome) -> pa.Table:
     """Ledger rows for manifest rows that all end with the same outcome."""
     columns = {name: manifest[name] for name in MANIFEST.names}
-    columns["outcome"] = pa.repeat(outcome.value, manifest.num_rows)
-    return as_ledger(columns, manifest.num_rows)
-
-
-def as_ledger(columns: Mapping[str, pa.Array | pa.ChunkedArray], rows: int) -> pa.Table:
-    """A table of the ledger's schema; the columns not given are null."""
-    return pa.table([columns.get(field.name, pa.nulls(rows, field.type)) for field in LEDGER], schema=LEDGER)
+    outcomes = pa.repeat(outcome.value, manifest.num_rows)
+    return tables.filled({**columns, "outcome": outcomes}, LEDGER, manifest.num_rows)
 
 
 def kept(ledger: pa.Table) -> pa.Table:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from include.faceset import names
 from include.faceset.errors import Final
+from include.faceset.ground import tables
 from include.faceset.ledger import Outcome
 from include.faceset.run.run import Run
 
@@ -129,9 +130,8 @@ def named_by(listed: People, rows: pa.Table) -> People:
 
 def blank(rows: pa.Table) -> pa.Table:
     """The same number of rows, `suppressed`, with nothing but export and part."""
-    columns = {name: rows[name] for name in _LEFT}
-    columns["outcome"] = pa.repeat(pa.scalar(Outcome.SUPPRESSED.value), rows.num_rows)
-    return pa.table([columns.get(one.name, pa.nulls(rows.num_rows, one.type)) for one in rows.schema], rows.schema)
+    suppressed = pa.repeat(pa.scalar(Outcome.SUPPRESSED.value), rows.num_rows)
+    return tables.filled({name: rows[name] for name in _LEFT} | {"outcome": suppressed}, rows.schema, rows.num_rows)
 
 
 def blanked(listed: People, rows: pa.Table) -> pa.Table:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from include.faceset import names
 from include.faceset.declared.export import Export
 from include.faceset.exports.on_disk import Listing
-from include.faceset.ground import times
+from include.faceset.ground import tables, times
 from include.faceset.ledger import SCANNED, Outcome
 
 
@@ -47,7 +47,7 @@ def _rows(
         "export": pa.repeat(export.name, len(path)),
         "partition": pa.repeat(pa.scalar(partition, pa.string()), len(path)),
     }
-    return pa.table([columns.get(one.name, pa.nulls(len(path), one.type)) for one in SCANNED], schema=SCANNED)
+    return tables.filled(columns, SCANNED, len(path))
 
 
 def _identities(export: Export, listing: Listing) -> list[str | None]:

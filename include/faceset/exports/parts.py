@@ -19,7 +19,7 @@ from include.faceset.declared.export import PARTITION, Export
 from include.faceset.errors import Final
 from include.faceset.ground import files, sharded
 from include.faceset.ground.tables import conformed
-from include.faceset.ledger import MANIFEST, SCANNED, as_ledger
+from include.faceset.ledger import LEDGER, MANIFEST, SCANNED
 from include.faceset.run.attempt import Attempt
 from include.faceset.run.run import Run
 
@@ -113,7 +113,7 @@ def read_rejected(run: Run) -> pa.Table:
     if listed:  # of whom a part may tell that was scanned before they were listed
         of_people = (people.separate(listed, _union(run, shard))[0] for shard in range(run.params.shards))
         found = pa.concat_tables([found, *map(people.blank, of_people)])
-    return as_ledger(dict(zip(found.column_names, found.columns, strict=True)), found.num_rows)
+    return conformed(found, LEDGER)
 
 
 def count_files(run: Run) -> dict[str, int]:

@@ -86,14 +86,18 @@ def writing(
 
 def note(path: Path) -> dict[str, Any]:
     """What is kept with a file: `shards`, `groups` (the shard of each row group) and the writer's own facts."""
-    found: dict[str, Any] = json.loads(pq.read_metadata(path).metadata[_NOTE.encode()])
+    return _note(pq.read_metadata(path))
+
+
+def _note(metadata: pq.FileMetaData) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(metadata.metadata[_NOTE.encode()])
     return found
 
 
 def read(path: Path, shard: int, shards: int) -> pa.Table:
     """The rows of one of `shards` shards, however many the file was written with."""
     file = pq.ParquetFile(path)
-    kept = json.loads(file.metadata.metadata[_NOTE.encode()])
+    kept = _note(file.metadata)
     if kept["shards"] == shards or shard == NO_SHARD:
         return file.read_row_groups([group for group, of in enumerate(kept["groups"]) if of == shard])
     with_identity = [group for group, of in enumerate(kept["groups"]) if of != NO_SHARD]
@@ -103,7 +107,7 @@ def read(path: Path, shard: int, shards: int) -> pa.Table:
 def groups(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
     """The row groups one after the other, each with its shard."""
     file = pq.ParquetFile(path)
-    for group, shard in enumerate(json.loads(file.metadata.metadata[_NOTE.encode()])["groups"]):
+    for group, shard in enumerate(_note(file.metadata)["groups"]):
         yield shard, file.read_row_group(group, columns=columns)
 
 

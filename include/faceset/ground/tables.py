@@ -1,9 +1,11 @@
-"""Parquet in and out: zstd, written whole or not at all."""
+"""Parquet in and out: zstd, written whole or not at all; and what is asked of many tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from include.faceset.ground import files
@@ -41,11 +43,22 @@ def read_all(paths: Iterable[Path], schema: pa.Schema, columns: list[str] | None
 
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """A table in the columns of a schema; what it was written without, before there was such a column, is null."""
-    columns = [
-        table[field.name] if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, names=schema.names).cast(schema)
+    return filled({name: table[name] for name in table.column_names}, schema, table.num_rows)
+
+
+def filled(columns: Mapping[str, Any], schema: pa.Schema, rows: int) -> pa.Table:
+    """A table of a schema from arrays or lists by name; the columns not given are null."""
+    return pa.table([columns.get(field.name, pa.nulls(rows, field.type)) for field in schema], schema=schema)
+
+
+def only(rows: pa.Table, column: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The rows whose column has one of the values."""
+    return rows.filter(pc.is_in(rows[column], value_set=pc.unique(values)))
+
+
+def without(rows: pa.Table, column: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The other rows."""
+    return rows.filter(pc.invert(pc.is_in(rows[column], value_set=pc.unique(values))))
 
 
 def of_rows(rows: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Table:

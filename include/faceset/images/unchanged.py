@@ -69,7 +69,7 @@ def disputes(selected: pa.Table, known: pa.Table) -> Iterator[tuple[bytes, bool]
     if disputed.num_rows == 0:
         return
     concerned = pc.unique(disputed["identity"])
-    selected, known = (rows.filter(pc.is_in(rows["identity"], value_set=concerned)) for rows in (selected, known))
+    selected, known = (tables.only(rows, "identity", concerned) for rows in (selected, known))
     same = pc.is_in(disputed["identity"], value_set=identities(with_known(selected, known), known))
     yield from zip(disputed["sha256"].to_pylist(), same.to_pylist(), strict=True)
 
@@ -92,13 +92,13 @@ def settled(run: Run, rows: pa.Table, known: pa.Table) -> pa.Table:
         rows: of `with_known`.
         known: rows of the last release (schema LEDGER) with known bytes.
     """
-    rows = rows.filter(pc.is_in(rows["identity"], value_set=identities(rows, known)))
+    rows = tables.only(rows, "identity", identities(rows, known))
     disputed = pc.equal(rows["outcome"], Outcome.IDENTITY_CONFLICT.value)
     taken_over = tables.read(run.disputes)["sha256"].combine_chunks()
     open_again = rows.filter(pc.and_not(disputed, pc.is_in(rows["sha256"], value_set=taken_over)))["identity"]
-    rows = rows.filter(pc.invert(pc.is_in(rows["identity"], value_set=open_again.combine_chunks())))
+    rows = tables.without(rows, "identity", open_again)
     if run.on_disk:
-        rows = rows.filter(pc.is_in(rows["identity"], value_set=_in_place(run, rows)))
+        rows = tables.only(rows, "identity", _in_place(run, rows))
 
     disputed = pc.equal(rows["outcome"], Outcome.IDENTITY_CONFLICT.value)
     in_dispute = pc.is_in(rows["identity"], value_set=rows.filter(disputed)["identity"].combine_chunks())
@@ -117,7 +117,7 @@ def _in_place(run: Run, rows: pa.Table) -> pa.Array:
     as_put = ["key", "size", "staged_mtime_ns"]
     found = wanted.join(present.drop_columns("identity"), keys=as_put, right_keys=["key", "size", "mtime_ns"])
     missing = found.filter(pc.is_null(found["links"]))["identity"]
-    stray = present.filter(pc.invert(pc.is_in(present["key"], value_set=wanted["key"].combine_chunks())))["identity"]
+    stray = tables.without(present, "key", wanted["key"])["identity"]
     wrong = pa.chunked_array([*missing.chunks, *stray.chunks], pa.string()).combine_chunks()
     return names.filter(pc.invert(pc.is_in(names, value_set=wrong)))
 

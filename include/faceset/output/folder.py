@@ -25,7 +25,7 @@ def place(
     staged: Path,
     present: dict[str, os.stat_result],
     wanted: set[str],
-    before: set_aside.Before,
+    placed: set_aside.Placed,
 ) -> None:
     """Bring the identity's folder of the output to exactly the `wanted` names."""
     new = [path.name for path in staged.iterdir()]
@@ -37,18 +37,21 @@ def place(
         return
     pointer.open_for_change(attempt)
     if new and not present:
+        # One rename for the whole folder: a new identity is there with all its images, or not at all.
         try:
             staged.rename(final)
         except NotADirectoryError:  # a link or a file is in its place
             attempt.discard(final)
             staged.rename(final)
         return
+    # New images go in before strays go out, and what a new one replaces is taken out first: a rename over it would
+    # lose bytes that a kept release holds. Killed in between, the next try finds what is left to do.
     for name in new:
         if name in present:
-            set_aside.take_out(attempt, final / name, before)
+            set_aside.take_out(attempt, final / name, placed)
         (staged / name).rename(final / name)
     for name in strays:
-        set_aside.take_out(attempt, final / name, before)
+        set_aside.take_out(attempt, final / name, placed)
     staged.rmdir()
     if given_up:
         final.rmdir()

@@ -16,27 +16,28 @@ from include.faceset.release import history, release
 from include.faceset.run.attempt import Attempt
 from include.faceset.run.run import Run
 
-Before = dict[str, tuple[bytes, int, int]]
+Placed = dict[str, tuple[bytes, int, int]]
 """SHA-256, size and mtime in ns of files that the last release put into the output, by key."""
 
 
-def before(ledger: pa.Table) -> Before:
+def placed_by(ledger: pa.Table) -> Placed:
     """What a ledger says of the files that are kept."""
     columns = kept(ledger).select(["key", "sha256", "size", "staged_mtime_ns"]).to_pydict()
     return {key: (sha256, size, mtime) for key, sha256, size, mtime in zip(*columns.values(), strict=True)}
 
 
-def take_out(attempt: Attempt, path: Path, known: Before) -> None:
+def take_out(attempt: Attempt, path: Path, placed: Placed) -> None:
     """Take a file, a link or a folder with all in it out of the output; what a release put there is set aside."""
     status = os.lstat(path)
     if stat.S_ISDIR(status.st_mode):
         with os.scandir(path) as entries:
             inside = [Path(entry.path) for entry in entries]
         for one in inside:
-            take_out(attempt, one, known)
+            take_out(attempt, one, placed)
         path.rmdir()
         return
-    sha256, *as_put = known.get(str(path.relative_to(attempt.run.output)), (b"", -1, -1))
+    sha256, *as_put = placed.get(str(path.relative_to(attempt.run.output)), (b"", -1, -1))
+    # What is not as it was put there somebody else has written: it is not the image of any release.
     if stat.S_ISREG(status.st_mode) and [status.st_size, times.mtime_ns(status)] == as_put:
         path.rename(attempt.set_aside / sha256.hex())
     else:

@@ -34,6 +34,7 @@ def stage(original: OpenFile | None, content: bytes | Large, target: str, link_m
             if error.errno not in _NOT_LINKABLE:
                 raise
         else:
+            # The link was made by name, and the name may lead to another file than the one that was read.
             linked = os.lstat(target)
             same = (linked.st_ino, linked.st_size, linked.st_mtime_ns) == (
                 original.status.st_ino,

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset.errors import Final
-from include.faceset.ground import sharded
+from include.faceset.ground import sharded, tables
 from include.faceset.images.unchanged import present_files
 from include.faceset.names import as_text
 from include.faceset.output import set_aside
@@ -50,11 +50,12 @@ def bring_to(attempt: Attempt, images: Callable[[int], pa.Table]) -> None:
             present.select(["key", "size", "mtime_ns", "links"]), keys=as_put, right_keys=["key", "size", "mtime_ns"]
         )
         missing += found["links"].null_count
+    # Only now that all was listed: a folder that changes while it is listed may name a file twice, or never.
     if doomed:
         pointer.open_for_change(attempt)
-        before = _before(run, doomed)
+        placed = _placed(run, doomed)
         for path in doomed:
-            set_aside.take_out(attempt, path, before)
+            set_aside.take_out(attempt, path, placed)
     if missing:
         raise SealError(
             f"{missing:,} files are not in {run.output} as they were written: something else writes there "
@@ -81,7 +82,7 @@ def _top(attempt: Attempt, odd: list[Path]) -> Iterator[tuple[int, pa.ChunkedArr
 
 def _strays(run: Run, images: pa.Table, present: pa.Table) -> Iterator[Path]:
     """What lies in the folders of identities but is not of `images`."""
-    stray = present.filter(pc.invert(pc.is_in(present["key"], value_set=images["key"].combine_chunks())))
+    stray = tables.without(present, "key", images["key"])
     for identity in pc.unique(stray["identity"]).to_pylist():
         of_identity = images.filter(pc.equal(images["identity"], identity))
         wanted = {run.output / key for key in of_identity["key"].to_pylist()}
@@ -89,16 +90,14 @@ def _strays(run: Run, images: pa.Table, present: pa.Table) -> Iterator[Path]:
         yield from set(folder.iterdir()) - wanted if folder.is_dir() and not folder.is_symlink() else [folder]
 
 
-def _before(run: Run, doomed: list[Path]) -> set_aside.Before:
+def _placed(run: Run, doomed: list[Path]) -> set_aside.Placed:
     """What the last release put into the folders that something is taken out of."""
     folder = pointer.last(run)
     if folder is None:
         return {}
     inside = sorted({as_text(path.relative_to(run.output).parts[0]) for path in doomed})
-    known: set_aside.Before = {}
+    placed: set_aside.Placed = {}
     for shard, concerned in sharded.split(pa.table([inside], schema=_NAMES), run.params.shards):
         ledger = sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards)
-        known |= set_aside.before(
-            ledger.filter(pc.is_in(ledger["identity"], value_set=pc.unique(concerned["identity"])))
-        )
-    return known
+        placed |= set_aside.placed_by(tables.only(ledger, "identity", concerned["identity"]))
+    return placed

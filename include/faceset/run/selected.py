@@ -34,13 +34,21 @@ class Filtered:
 
 
 def read_counts(run: Run) -> Filtered:
-    """What the filter counted in this run. Raises FilterError if it has not run, or its work is gone."""
+    """What the filter counted in this run.
+
+    Raises:
+        FilterError: it has not run, or its work is gone.
+    """
     with _explained(run):
         return Filtered(**json.loads((run.work / COUNTS_FILE).read_text(encoding="utf-8")))
 
 
 def read_selected(run: Run, shard: int) -> pa.Table:
-    """What the filter selected of a shard. Raises FilterError if it has not run, or its work is gone."""
+    """What the filter selected of a shard.
+
+    Raises:
+        FilterError: it has not run, or its work is gone.
+    """
     with _explained(run):
         return tables.read(run.selected(shard))
 

@@ -51,7 +51,7 @@ _SECONDS_BETWEEN_LINES = 10
 class Shard:
     """What all identities of this try of a shard share.
 
-    `roots` has a descriptor of the root of each export on a disk, `fetched` the new files of those in S3, `before` what
+    `roots` has a descriptor of the root of each export on a disk, `fetched` the new files of those in S3, `placed` what
     the last release put into the output, by key.
     """
 
@@ -59,7 +59,7 @@ class Shard:
     link_mode: LinkMode
     roots: dict[str, int]
     fetched: opening.Fetched
-    before: set_aside.Before
+    placed: set_aside.Placed
 
     @property
     def run(self) -> Run:
@@ -93,7 +93,7 @@ def _copy(attempt: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
     done = LEDGER.empty_table()
     if memory.same_rule(run):
         done = unchanged.settled(run, selected, known)
-        selected = _without(selected, done["identity"])
+        selected = tables.without(selected, "identity", done["identity"])
     rows: list[Row] = []
     opened: list[int] = []
     with _open_shard(attempt, selected, known) as work, judge.without_warnings():
@@ -104,21 +104,17 @@ def _copy(attempt: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
     return pa.concat_tables([done, tables.of_rows(rows, LEDGER)]), opened
 
 
-def _without(rows: pa.Table, identities: pa.ChunkedArray) -> pa.Table:
-    return rows.filter(pc.invert(pc.is_in(rows["identity"], value_set=pc.unique(identities))))
-
-
 @contextmanager
 def _open_shard(attempt: Attempt, selected: pa.Table, known: pa.Table) -> Iterator[Shard]:
     """Give what all identities share, with the exports open and what is new in S3 on its way."""
     run = attempt.run
     link_mode = feasible(run.params.link_mode, attempt.new) if run.on_disk else run.params.link_mode
-    before = set_aside.before(known.filter(pc.is_in(known["identity"], value_set=pc.unique(selected["identity"]))))
+    placed = set_aside.placed_by(tables.only(known, "identity", selected["identity"]))
     is_new = pc.and_(pc.is_valid(selected["etag"]), pc.is_null(selected["sha256"]))
     is_small = pc.less_equal(selected["size"], run.dataset.max_file_size)
     coming = ((row, row.size) for row in rows_of(selected.filter(pc.and_(is_new, is_small))))
     with opening.export_roots(run) as roots, reading_ahead(coming, partial(opening.read_object, run)) as fetched:
-        yield Shard(attempt, link_mode, roots, fetched, before)
+        yield Shard(attempt, link_mode, roots, fetched, placed)
 
 
 def _telling(total: int, identities: Iterable[Verdicts]) -> Iterator[Verdicts]:
@@ -160,7 +156,7 @@ def copy_identity(shard: Shard, identity: str, rows: Iterable[Row]) -> Verdicts:
             if run.on_disk:
                 (staged / name).unlink(missing_ok=True)
     if run.on_disk:
-        place(shard.attempt, staged, present, set(verdicts.names), shard.before)
+        place(shard.attempt, staged, present, set(verdicts.names), shard.placed)
     return verdicts
 
 

@@ -52,7 +52,7 @@ def restore_shard(run: Run, shard: int) -> Copied:
 def _restore(attempt: Attempt, shard: int, selected: pa.Table) -> list[int]:
     """Bring the shard's part of the output to `selected`; the sizes in bytes of the files that were read for it."""
     run = attempt.run
-    before = set_aside.before(memory.known_files(run, shard))
+    placed = set_aside.placed_by(memory.known_files(run, shard))
     read: list[int] = []
     missing: list[Row] = []
     files.make_folder(run.output)
@@ -73,7 +73,7 @@ def _restore(attempt: Attempt, shard: int, selected: pa.Table) -> list[int]:
             read.append(row.size)
             os.utime(staged / name, ns=(row.mtime_ns, row.staged_mtime_ns or row.mtime_ns))
         if not missing:
-            place(attempt, staged, present, set(rows), before)
+            place(attempt, staged, present, set(rows), placed)
     if missing:
         raise CopyError(
             f"{len(missing):,} images of release {run.params.release} are no longer in the output, among what "

@@ -54,7 +54,11 @@ def render(dataset: str, release_id: str, config: dict[str, Any]) -> str:
 
 
 def read_back(path: Path) -> dict[str, Any]:
-    """Import a config in a fresh interpreter; what it sets. Raises ValueError if it cannot be imported."""
+    """Import a config in a fresh interpreter; what it sets.
+
+    Raises:
+        ValueError: it cannot be imported.
+    """
     # -I: nothing of this process's environment may help the import.
     result = subprocess.run(
         [sys.executable, "-I", "-c", _IMPORT, str(path)],

@@ -1,5 +1,7 @@
 """Releases are kept, and any of them can come back."""
 
+import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -67,6 +69,25 @@ def test_bytes_that_are_nowhere_are_named(history: list[Result]) -> None:
     with pytest.raises(CopyError, match=r"3 images of release .* are no longer"):
         run_to_seal(make_run(run.dataset, "back", release=history[0].sealed.release_id, shards=1))
     assert pointer.last(run) == run.release(history[2].sealed.release_id)
+
+
+def test_in_the_place_of_a_file_of_an_export_nothing_is_waited_for_and_no_link_followed(
+    tmp_path: Path, history: list[Result]
+) -> None:
+    run, ben = history[2].run, tmp_path / "exports/training_data/ben"
+    for path in run.removed.iterdir():
+        path.unlink()
+    for number in (1, 2):
+        put(tmp_path / f"elsewhere/{number}.jpg", face(number + 1))
+    back = make_run(run.dataset, "back", release=history[0].sealed.release_id, shards=1)
+    os.mkfifo(ben / "1.jpg")
+    (ben / "2.jpg").symlink_to(tmp_path / "elsewhere/2.jpg")
+    with pytest.raises(CopyError, match=r"3 images of release .* are no longer"):
+        run_to_seal(back)
+    shutil.rmtree(ben)
+    ben.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CopyError, match=r"3 images of release .* are no longer"):
+        run_to_seal(back)
 
 
 def test_a_release_that_is_not_kept_is_refused_at_once(history: list[Result]) -> None:
