@@ -28,10 +28,7 @@ DEFAULT_QUEUE = "default"
 PRESETS = frozenset({"@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly"})
 
 if TYPE_CHECKING:
-    from include.faceset.declared.layouts.flat import FlatExport
-    from include.faceset.declared.layouts.image_folder import ImageFolderExport
-
-    AnyExport = FlatExport | ImageFolderExport
+    from include.faceset.declared.export import Export as AnyExport
 else:
     AnyExport = Annotated[reduce(or_, LAYOUTS), Field(discriminator="layout")]
 

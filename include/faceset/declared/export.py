@@ -49,6 +49,7 @@ class Export(Declared):
         "shared",
         description="shared: the same identity in two exports is one person. own: it becomes <export>__<identity>.",
     )
+    layout: str
 
     @field_validator("root")
     @classmethod

@@ -162,7 +162,7 @@ def _digests(run: Run) -> dict[str, str]:
 
 def declaration(export: Export) -> dict[str, Any]:
     """What of an export's declaration the rows of a manifest depend on."""
-    return export.model_dump(include={"layout", "pattern", "namespace", "root"})
+    return export.model_dump(exclude={"name", "aws_conn_id", "required"})
 
 
 def _union(run: Run, shard: int) -> pa.Table:

@@ -81,8 +81,8 @@ def write_disputes(attempt: Attempt, hashes: list[bytes]) -> None:
     )
 
 
-def settled(run: Run, rows: pa.Table, known: pa.Table) -> pa.Table:
-    """Ledger rows of the identities of a shard that need no work at all.
+def take_over(run: Run, rows: pa.Table, known: pa.Table) -> pa.Table:
+    """Return the ledger rows of the identities of a shard that need no work at all.
 
     Their files are unchanged, their disputes are taken over, and the output, if any, holds what it should. Images in
     dispute, and those that a dispute left too few, come back as `kept`, without a key: as `seal` found them.

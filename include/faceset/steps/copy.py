@@ -92,7 +92,7 @@ def _copy(attempt: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
     selected = unchanged.with_known(read_selected(run, shard), known)
     done = LEDGER.empty_table()
     if memory.same_rule(run):
-        done = unchanged.settled(run, selected, known)
+        done = unchanged.take_over(run, selected, known)
         selected = tables.without(selected, "identity", done["identity"])
     rows: list[Row] = []
     opened: list[int] = []
