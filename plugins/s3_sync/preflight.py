@@ -94,7 +94,7 @@ class _Check:
             if status == 404:
                 raise self._not_ready("cannot be found", REMEDIES["NoSuchBucket"], error) from error
             if status == 301 or (region and region != self.connection.resolved.region):
-                raise self._not_ready("is elsewhere", region_remedy(region), error) from error
+                raise self._not_ready("is elsewhere", region_remedy(region)) from error
             # HEAD has no body, so no code that would tell why: the listing has one.
             self.listing()
             remedy = "it is missing, or these credentials may not see it (s3:ListBucket)"

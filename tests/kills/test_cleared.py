@@ -14,10 +14,14 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.kills.deployment import PREFIX, TASKS, Deployment, Progress
 from tests.kills.invariants import check_pointers
 from tests.kills.scenes import write_exports
 from tests.unit.faceset.pipeline import FLAT, TREE, make_dataset, make_run, put, run_to_seal
+
+pytestmark = pytest.mark.long
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("task", ["scan", "forget", "filter_manifest", "seal", "render_config", "summary"])
+LONG = [
+    pytest.param(one, marks=pytest.mark.long)
+    for one in ("scan", "forget", "filter_manifest", "render_config", "summary")
+]
+
+
+@pytest.mark.parametrize("task", ["seal", *LONG])
 def test_copies_that_wake_up_change_nothing(deployment: Deployment, tmp_path: Path, task: str) -> None:
     first_release(deployment)
     exports, later = deployment.folder / "exports", tmp_path / "later"

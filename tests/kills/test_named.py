@@ -43,7 +43,10 @@ def leftovers(seen: dict[str, object]) -> list[str]:
     return [name for name in seen if name.endswith((".tmp", "previous.json")) or "/staging/" in name]
 
 
-@pytest.mark.parametrize("task", TASKS)
+QUICK = {"copy_shard", "sync", "erase"}
+
+
+@pytest.mark.parametrize("task", [pytest.param(one, marks=[] if one in QUICK else pytest.mark.long) for one in TASKS])
 def test_a_task_killed_at_a_step_and_tried_again(scene: Scene, task: str) -> None:
     if not EVERY and scene.params and task not in {"filter_manifest", "copy_shard", "seal"}:
         pytest.skip("as in the other scene")

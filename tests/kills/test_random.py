@@ -12,9 +12,13 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.kills.deployment import Deployment, Progress
 from tests.kills.invariants import check_pointers
 from tests.kills.scenes import SCENES
+
+pytestmark = pytest.mark.long
 
 if TYPE_CHECKING:
     from pathlib import Path

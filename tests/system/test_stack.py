@@ -40,7 +40,7 @@ tiny()
 BUSY = """
 import sys, time
 from pathlib import Path
-from local import stack
+from local.airflow import stack
 
 def watch(instances):
     if any(one.state == "running" for one in instances):

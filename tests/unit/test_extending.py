@@ -191,7 +191,7 @@ def test_a_new_s3_operation(project: Path) -> None:
         """
 import tempfile
 from pathlib import Path
-from local import seaweed, storage
+from local.s3 import seaweed, storage
 import os
 with tempfile.TemporaryDirectory() as folder, seaweed.running(Path(folder), ["data.example.com"]) as server:
     os.environ |= storage.connection(server)

@@ -11,6 +11,7 @@ from include.faceset.errors import NotReadyError
 from include.faceset.output import set_aside
 from include.faceset.release import history as shelf
 from include.faceset.release import pointer, release
+from include.faceset.steps import summarise
 from include.faceset.steps.copy import CopyError
 from include.faceset.steps.retire import retire
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
@@ -116,3 +117,24 @@ def test_the_release_in_place_is_never_removed(tmp_path: Path, history: list[Res
     back = run_to_seal(make_run(dataset, "back", release=history[0].sealed.release_id))
     retire(back.run, None)
     assert back.run.release(history[0].sealed.release_id).exists()
+
+
+def test_a_summary_counts_what_the_release_holds_whoever_declares_its_exports_now(tmp_path: Path) -> None:
+    for export in ("faces_only", "training_data"):
+        for number in range(2):
+            name = f"ann{number}_face.png" if export == "faces_only" else f"ben/{number}.jpg"
+            put(tmp_path / "exports" / export / name, face(len(export) * 10 + number))
+    both = make_dataset(tmp_path, min_images=1)
+    first = run_to_seal(make_run(both, "1"))
+    one = make_dataset(tmp_path, [TREE], min_images=1)
+    run_to_seal(make_run(one, "2"))
+    back = run_to_seal(make_run(one, "back", release=first.sealed.release_id))
+    facts = summarise.summarise(back.run, back.sealed, [], None)
+    assert (facts["images"], facts["scanned_files"], facts["kept_files"]) == (4, 4, 4)
+    assert [(export["name"], export["files"]) for export in facts["exports"]] == [
+        ("training_data", 2),
+        ("faces_only", 2),
+    ]
+    text = (back.run.release(first.sealed.release_id) / release.SUMMARY_FILE).read_text()
+    assert "4 files scanned = 4 kept + 0 skipped" in text
+    assert "| faces_only | not declared any more | 2 |" in text
