@@ -4,6 +4,7 @@ Within include/faceset a room imports those before it in ROOMS, and steps import
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,3 +98,13 @@ def test_what_is_said_of_a_stray_import_says_where_it_belongs() -> None:
     assert "into 'release' or above, or what it needs of release.pointer into 'run' or below" in up[0]
     assert "steps import no step" in next(stray_imports("steps.copy", "from include.faceset.steps.scan import scan"))
     assert not list(stray_imports("release.pointer", "from include.faceset.run.run import Run"))
+
+
+def test_the_map_and_the_package_name_the_rooms_in_their_order() -> None:
+    rooms = [room for room in ROOMS if (ROOT / "include/faceset" / room).is_dir()]
+    page = (
+        (ROOT / "docs/architecture.md").read_text().partition("## Rooms of `include/faceset`")[2].partition("\n## ")[0]
+    )
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == rooms
+    said = (ROOT / "include/faceset/__init__.py").read_text().partition("lowest first:")[2].partition(";")[0]
+    assert re.findall(r"``(\w+)``", said) == rooms[:-1]
