@@ -49,6 +49,7 @@ class Listing:
         return len(self) - seen
 
     def path(self, index: int) -> str:
+        """Where a file lies below the walked folder."""
         return _path(self.folders[index], self.names[index])
 
 

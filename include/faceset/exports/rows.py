@@ -25,6 +25,7 @@ class Row(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The file name in the export."""
         return self.path.rsplit("/", 1)[-1]
 
     @property
@@ -34,6 +35,7 @@ class Row(NamedTuple):
 
     @property
     def folder(self) -> str:
+        """The folder in the export, or an empty text."""
         return self.path.rpartition("/")[0]
 
 

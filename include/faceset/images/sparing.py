@@ -22,6 +22,11 @@ class Sparing:
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1) -> bytes:
+        """As of any file.
+
+        Raises:
+            Spent: more was asked for than may be read.
+        """
         wanted = self._left + 1 if size < 0 else min(size, self._left + 1)
         data = self._file.read(wanted)
         if len(data) > self._left:

@@ -46,9 +46,11 @@ class Verdicts:
     """Sizes in bytes of the files that were read."""
 
     def reject(self, row: Row, outcome: Outcome) -> None:
+        """Add the row of a file that is not kept."""
         self.rows.append(row._replace(outcome=outcome.value, key=None, staged_mtime_ns=None))
 
     def keep(self, row: Row, name: str, staged_mtime_ns: int | None) -> None:
+        """Add the row of an image that is kept under a name."""
         if row.sha256 is not None:
             self.hashes.add(row.sha256)
         self.names[name] = len(self.rows)

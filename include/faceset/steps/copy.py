@@ -63,6 +63,7 @@ class Shard:
 
     @property
     def run(self) -> Run:
+        """The run that the try is of."""
         return self.attempt.run
 
 

@@ -32,5 +32,6 @@ class FlatExport(Export):
         return re.compile("".join(groups.get(part, re.escape(part)) for part in parts), re.DOTALL)
 
     def identities(self, folders: Sequence[str], names: Sequence[str]) -> list[str | None]:  # noqa: ARG002
+        """What stands in each name in the place of {identity}."""
         match = self.regex().fullmatch
         return [found and found["identity"] for found in map(match, names)]

@@ -13,4 +13,5 @@ class ImageFolderExport(Export):
     layout: Literal["image_folder"]
 
     def identities(self, folders: Sequence[str], names: Sequence[str]) -> list[str | None]:  # noqa: ARG002
+        """The folder of each file."""
         return [folder or None for folder in folders]
