@@ -12,7 +12,7 @@ from typing import Any
 from airflow.sdk import DAG, Asset, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable, Param, chain
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[1]
-# Airflow puts its folder of DAGs on the path, and that of plugins if it is this project's, but not `include`.
+# Airflow puts its own folders on the path, but not `include`.
 sys.path[:0] = [place for place in map(str, (ROOT, ROOT / "plugins", HERE)) if place not in sys.path]
 
 from face_tasks import tasks
@@ -24,7 +24,6 @@ from include.faceset.declared.loading import DatasetError, find, load
 from s3_sync.approval import ApproveDeletionsOperator
 from s3_sync.operators import S3SyncOperator
 
-FOLDER = ROOT / "include" / "datasets"
 RUNBOOK = (HERE / "face_tasks" / "runbook.md").read_text(encoding="utf-8")
 QUESTION = (HERE / "face_tasks" / "question.md.j2").read_text(encoding="utf-8")
 
@@ -43,10 +42,7 @@ def schedule_of(dataset: Dataset) -> Any:
 
 
 def handed_over(task_id: str, value: str, otherwise: str = "") -> str:
-    """A template of a value of what a task `handed` over; `otherwise` where it handed nothing over.
-
-    Templates are rendered before the hook can say what is wrong.
-    """
+    """A template of what a task `handed` over; it is rendered before the hook can say that there is nothing."""
     return (
         f"{{% set handed = ti.xcom_pull(task_ids='{task_id}') %}}"
         f"{{% if handed %}}{{{{ {value} }}}}{{% else %}}{otherwise}{{% endif %}}"
@@ -78,8 +74,7 @@ def make_dag(dataset: Dataset) -> DAG:
         chain(tasks.preflight(), scanned, forgotten, filtered, copied, sealed)
         chain(sealed, *publishing(dataset), proven, erased, rendered, told)
         # So that a run without upload erases and renders too, and a dry run has its summary.
-        sealed >> erased
-        sealed >> rendered
+        sealed >> [erased, rendered]
         filtered >> told
     return dag
 
@@ -116,7 +111,7 @@ def publishing(dataset: Dataset) -> list[Any]:
     return [ask, sync]
 
 
-for path in find(FOLDER):
+for path in find(ROOT / "include" / "datasets"):
     try:
         DATASETS[path.stem] = load(path)
     except DatasetError:

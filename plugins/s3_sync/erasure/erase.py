@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
-from s3_sync.bucket.target import POINTER
 from s3_sync.errors import Final, NoAnswer, cause
 from s3_sync.listing.versions import VERSION, list_versions
-from s3_sync.proof.publish import put_file, read_pointer
+from s3_sync.proof.publish import put_file
 from s3_sync.proof.vouch import has, is_checked
 from s3_sync.sync.delete import BATCH, Way, remove
 
@@ -124,16 +123,6 @@ def _clear_null_marker(prefix: S3Prefix, key: str) -> None:
         where = {"Bucket": prefix.bucket, "Key": prefix.key(key)}
         put = prefix.client.put_object(**where, Body=b"", **prefix.connection.encryption)
         prefix.client.delete_object(**where, VersionId=put.get("VersionId", NULL))
-
-
-def check_pointer(prefix: S3Prefix, name: str, wanted: str) -> None:
-    """Check that ``latest.json`` under ``target`` says ``wanted`` under ``name``. Raises EraseFailed."""
-    found = read_pointer(prefix).get(name)
-    if found != wanted:
-        raise EraseFailed(
-            f"{prefix.uri}{POINTER} names {found or 'nothing'} and no longer {wanted}: somebody else has changed the"
-            " destination since it was proven. Nothing was erased there; start another run"
-        )
 
 
 def renew(

@@ -251,7 +251,7 @@ def test_a_clock_two_hours_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         run = make_run(dataset, f"manual__{number}")
         with monkeypatch.context() as patched:
             if number == 1:
-                patched.setattr(release, "datetime", Clock)
+                patched.setattr(pointer, "datetime", Clock)
             releases.append(run_to_seal(run).sealed.release_id)
         summarise.summarise(run, sealed(run), [], None)
         retire(run, None)

@@ -134,18 +134,6 @@ def test_only_the_files_asked_for_are_fetched(connection: S3Connection, target: 
     assert {path.name: path.read_text() for path in (tmp_path / "1111").iterdir()} == {"ledger": "ledger"}
 
 
-@pytest.mark.parametrize("content", [None, b'{"release_id": "2222"}'])
-def test_a_destination_that_somebody_else_changed_is_left_alone(
-    connection: S3Connection, target: S3Target, content: bytes | None
-) -> None:
-    if content:
-        put_bytes(connection.at(target), content, "latest.json")
-    with pytest.raises(EraseFailed, match=r"names (2222|nothing) and no longer 1111.*start another run"):
-        erase.check_pointer(connection.at(target), "release_id", "1111")
-    put_bytes(connection.at(target), b'{"release_id": "1111"}', "latest.json")
-    erase.check_pointer(connection.at(target), "release_id", "1111")
-
-
 def test_who_may_not_list_versions_is_told_what_is_needed(connection: S3Connection, target: S3Target) -> None:
     with pytest.raises(EraseFailed, match=r"s3:ListBucketVersions"):
         erase.list_all(connect(BUCKET, aws_conn_id="wrong").at(target))

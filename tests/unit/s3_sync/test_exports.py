@@ -28,7 +28,7 @@ from s3_sync.proof.verify import VerifyResult, verify
 from s3_sync.sources import origins
 from s3_sync.sources import source as sources
 from s3_sync.sources.source import S3Source
-from s3_sync.sync import record, task, transfer
+from s3_sync.sync import bring, record, task
 from tests.s3_client import client
 from tests.unit.faceset.pipeline import FLAT, TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_erase import traces
@@ -276,7 +276,7 @@ def test_a_large_object_is_streamed_where_s3_does_not_copy_it(
     good = face(30) + bytes(17_000_000)
     admin.put_object(Bucket=BUCKET, Key=root.key("training_data/ben/large.jpg"), Body=good)
     result = run_to_seal(run_of(without_output(tmp_path, target, [in_s3(TREE, root)])))
-    monkeypatch.setattr(transfer, "MAX_COPY", 1 << 20)
+    monkeypatch.setattr(bring, "MAX_COPY", 1 << 20)
     assert deliver(result, target)["uploaded"] == 1
     assert there(admin, target)["ben/large.jpg"] == good
     prove(result, target)

@@ -32,7 +32,7 @@ from s3_sync.preflight import check_destination
 from s3_sync.sources import ranges, source
 from s3_sync.sources.origins import Origin
 from s3_sync.sources.source import S3Source
-from s3_sync.sync import transfer
+from s3_sync.sync import bring
 from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import sync
 from tests.s3_client import client
@@ -73,8 +73,8 @@ def small_and_quick() -> Iterator[None]:
         patch.setattr(connection, "MAX_BACKOFF_S", 0.2)
         patch.setattr(retry, "PAUSE_S", 0.005)
         patch.setattr(contents, "KEYS_A_RANGE", 8)
-        patch.setattr(transfer, "MULTIPART_ABOVE", 1 << 20)
-        patch.setattr(transfer, "PART", 5 << 20)
+        patch.setattr(bring, "MULTIPART_ABOVE", 1 << 20)
+        patch.setattr(bring, "PART", 5 << 20)
         patch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)
         yield
 

@@ -12,7 +12,7 @@ from s3_sync.bucket.target import S3Target
 from s3_sync.errors import UploadFailed
 from s3_sync.proof import vouch
 from s3_sync.proof.publish import put_bytes
-from s3_sync.sync import transfer
+from s3_sync.sync import bring
 from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import sync
 
@@ -43,8 +43,8 @@ def test_an_etag_that_is_the_md5_says_enough(connection: S3Connection, target: S
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that was found to check nothing."""
     monkeypatch.setattr(vouch, "checks_bytes", lambda _: False)
-    monkeypatch.setattr(transfer, "MULTIPART_ABOVE", 1 << 20)
-    monkeypatch.setattr(transfer, "PART", 5 << 20)
+    monkeypatch.setattr(bring, "MULTIPART_ABOVE", 1 << 20)
+    monkeypatch.setattr(bring, "PART", 5 << 20)
 
 
 @pytest.mark.long
@@ -59,7 +59,7 @@ def test_uploads_to_such_a_server_are_vouched_for(
     assert sync(connection.at(target), SyncRequest(source=tmp_path)).uploaded == 2
     put_bytes(connection.at(target.releases), b"{}", "latest.json")
 
-    real = transfer.vouch
-    monkeypatch.setattr(transfer, "vouch", lambda on, key, etag, *_: real(on, key, etag, bytes(32)))
+    real = bring.vouch
+    monkeypatch.setattr(bring, "vouch", lambda on, key, etag, *_: real(on, key, etag, bytes(32)))
     with pytest.raises(UploadFailed, match="what lies there is not what was sent"):
         sync(connection.at(target.below("other")), SyncRequest(source=tmp_path))
