@@ -85,11 +85,11 @@ unit-long: $(STAMP) ## The unit tests that are long: matrices, property tests, f
 
 .PHONY: steps
 steps: $(STAMP) ## One kill of each kind, against a real S3 server
-	@$(PYTEST) $(QUICK) tests/kills
+	@$(BIN)/pytest $(QUICK) tests/kills
 
 .PHONY: steps-long
 steps-long: $(STAMP) ## Tasks and runs that are killed at every step and at 20 random moments
-	@$(PYTEST) $(LONG) tests/kills
+	@$(PYTEST) --dist loadfile $(LONG) tests/kills
 
 .PHONY: dags
 dags: $(STAMP) ## Tests of the DAGs as Airflow loads them
@@ -97,11 +97,11 @@ dags: $(STAMP) ## Tests of the DAGs as Airflow loads them
 
 .PHONY: system
 system: $(STAMP) ## The real DAG, a real scheduler, a real S3 server: one run of each kind
-	@$(PYTEST) --dist loadfile $(QUICK) tests/system
+	@$(BIN)/pytest $(QUICK) tests/system
 
 .PHONY: system-long
 system-long: $(STAMP) ## All that is tried with a real scheduler
-	@$(PYTEST) --dist loadfile $(LONG) tests/system
+	@$(BIN)/pytest $(LONG) tests/system
 
 .PHONY: s3-servers
 s3-servers: $(STAMP) ## What is promised of every S3 server, put to SeaweedFS, LocalStack, moto and Ceph RGW (`make servers` first)

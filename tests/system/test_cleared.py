@@ -19,7 +19,7 @@ from tests.s3_client import client
 from tests.system.conftest import BUCKET, RUN_TIMEOUT_S, System
 from tests.unit.faceset.pipeline import face, put
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 NAME = "cleared"
 PREFIX = f"{NAME}/set"

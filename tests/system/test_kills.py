@@ -24,7 +24,7 @@ from local.sample.sample import make_sample
 from tests.s3_client import client
 from tests.system.conftest import BUCKET, System
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 log = logging.getLogger(__name__)
 

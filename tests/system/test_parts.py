@@ -21,7 +21,7 @@ from tests.s3_client import client
 from tests.system.conftest import BUCKET, System
 from tests.unit.faceset.pipeline import face, put
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 WEEKS = int(os.environ.get("WEEKS", "3"))

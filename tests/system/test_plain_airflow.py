@@ -26,7 +26,7 @@ from tests.s3_client import client
 from tests.system.conftest import BUCKET
 from tests.unit.faceset.pipeline import face, put
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 180

@@ -14,7 +14,7 @@ from local.s3 import seaweed
 from local.sample.sample import make_sample
 from tests.system.conftest import BUCKET, System
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 KEPT_SECRET = {"passwords.json", "fernet.key"}
 """Where Airflow's own secrets are: for their owner only."""

@@ -21,7 +21,7 @@ from local.airflow import api, question, settings
 from tests.system.conftest import BUCKET, RUN_TIMEOUT_S, System
 from tests.unit.faceset.pipeline import face, put
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 PREFIX = "question/set/"
 PROMPT = "Approve? [y/n] "

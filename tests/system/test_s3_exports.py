@@ -15,7 +15,7 @@ from tests.s3_client import client
 from tests.system.conftest import BUCKET, System
 from tests.unit.faceset.pipeline import FLAT, TREE, face, put
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 IMAGES = {
     **{f"faces_only/person{number}_face.png": face(number, "PNG") for number in range(8)},

@@ -12,7 +12,7 @@ import pytest
 
 from local.airflow import api, errors, leash, progress, settings, stack
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 DAG = """
 import time
