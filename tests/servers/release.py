@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3_sync.proof.verify import VerifyResult, verify
 from s3_sync.sync import expected, record
+from s3_sync.sync.request import SyncRequest
 from s3_sync.sync.sync import SyncResult, sync
 from tests.servers.places import PLAIN, Place
 
@@ -63,7 +64,8 @@ class Release:
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def sync(self, **options: Any) -> SyncResult:
-        return sync(self.connection.at(self.target), source=self.source, record_path=self.record, **options)
+        request = SyncRequest(**{"source": self.source, "record_path": self.record, **options})
+        return sync(self.connection.at(self.target), request)
 
     def prove(self) -> VerifyResult:
         known = record.read(self.record, self.connection.at(self.target))
