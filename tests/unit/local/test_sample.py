@@ -177,7 +177,7 @@ class TestSample:
     def test_a_run_makes_of_each_entry_what_it_says(
         self, small: Path, entries: list[drawn.Entry], tmp_path: Path
     ) -> None:
-        described = loading.load(Path(dataset.__file__).parents[1] / "datasets" / "reidnet_v3.yaml")
+        described = loading.load(Path(dataset.__file__).parents[2] / "datasets" / "reidnet_v3.yaml")
         run = make_run(described, local_source=str(small), output=str(tmp_path / "merged"))
         result = run_to_seal(run)
         assert result.outcomes == {names.as_text(entry.path): entry.outcome.value for entry in entries}
