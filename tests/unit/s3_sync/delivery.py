@@ -88,12 +88,12 @@ class Delivery:
 
     def run(self, connection: S3Connection, target: S3Target, record_path: Path, *, run: str = "one") -> None:
         """Sync, verify and publish; raises what the tasks would."""
-        self.sync(connection.at(target), record_path, run)
+        self.sync(connection, target, record_path, run)
         if record_path.exists():
             known = record.read(record_path, connection.at(target))
             kept = known.filter(pc.invert(pc.is_in(known["key"], value_set=pa.array(FORGOTTEN))))
             record.write(record_path, kept, connection.at(target))
-        self.publish(connection.at(target), record_path, run)
+        self.publish(connection, target, record_path, run)
 
     def sync(self, connection: S3Connection, target: S3Target, record_path: Path, run: str) -> None:
         owner, holder = f"tests/{run}", f"run {run}"
