@@ -200,9 +200,13 @@ class Merge(RuleBasedStateMachine):
     @rule(number=st.integers(0, 1), shards=st.integers(1, 3), by_old_id=st.booleans())
     def roll_back(self, number: int, shards: int, *, by_old_id: bool) -> None:
         kept = self.kept()
-        folder = kept[min(number, len(kept) - 1)]
-        formerly = history.formerly(make_run(self.dataset), folder)
-        name = formerly[0] if by_old_id and formerly else folder
+        folder = name = kept[min(number, len(kept) - 1)]
+        formerly = {kept_id: history.formerly(make_run(self.dataset), kept_id) for kept_id in kept}
+        # A release may have been made again since under an id that another had: then it is the one that is meant.
+        old_ids = [old_id for old_id in formerly[folder] if old_id not in kept]
+        if by_old_id and old_ids:
+            name = old_ids[0]
+            folder = next(kept_id for kept_id in kept if name in formerly[kept_id])
         output = without(self.listed, self.outputs[folder]) if folder in self.outputs else None
         self.number += 1
         try:
