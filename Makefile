@@ -63,7 +63,7 @@ test: lint types unit dags steps system
 endif
 
 .PHONY: test-all
-test-all: unit-long steps-long system-long s3-servers celery ## What `make test` leaves out: the long matrices, all kills, all servers, Celery; 40 minutes
+test-all: unit-long steps-long system-long s3-servers training-host celery ## What `make test` leaves out: the long matrices, all kills, all servers, Celery; 40 minutes
 
 .PHONY: lint
 lint: $(STAMP) ## ruff, and docker-compose.yaml against its schema
@@ -106,6 +106,10 @@ system-long: $(STAMP) ## All that is tried with a real scheduler
 .PHONY: s3-servers
 s3-servers: $(STAMP) ## What is promised of every S3 server, put to SeaweedFS, LocalStack, moto and Ceph RGW (`make servers` first)
 	@$(BIN)/pytest tests/servers -rs
+
+.PHONY: training-host
+training-host: $(STAMP) ## What a training host does with what was published, with its own tools
+	@$(BIN)/pytest tests/training_host -rs
 
 .PHONY: kills
 kills: export EVERY_STEP := 1

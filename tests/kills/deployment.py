@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow.parquet as pq
 
-from tests.unit.faceset.pipeline import FLAT, TREE
+from tests.unit.faceset.pipeline import FLAT, SMALL, TREE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,6 +127,7 @@ class Deployment:
             "destination": f"s3://{BUCKET}/{PREFIX}",
             "exports": [FLAT, TREE],
             "shards": 2,
+            "training": SMALL,
             "keep_releases": 2,
             "max_delete_fraction": 1.0,
         }

@@ -10,7 +10,7 @@ from local.airflow import deployment
 from s3_sync.bucket.target import S3Target
 from tests.servers.places import PLAIN, VERSIONED, Place
 from tests.system.conftest import System
-from tests.unit.faceset.pipeline import FLAT, TREE, face, put
+from tests.unit.faceset.pipeline import FLAT, SMALL, TREE, face, put
 
 pytestmark = [pytest.mark.system, pytest.mark.parametrize("_running", ["Ceph RGW"], indirect=True)]
 
@@ -30,6 +30,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory, at: Place) -> Iterator[Sy
         "local_source": str(folder / "exports"),
         "exports": [{**FLAT, "root": f"s3://{PLAIN}/{EXPORTS}faces_only/"}, TREE],
         "shards": 2,
+        "training": SMALL,
         "max_delete_fraction": 0.5,
     }
     datasets = {

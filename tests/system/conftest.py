@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import yaml
 
-from local.airflow import api, stack
-from local.s3 import seaweed, storage
+from local.airflow import api, deployment, settings
+from local.s3 import seaweed
 from tests.s3_client import client
+from tests.unit.faceset.pipeline import SMALL
 
 BUCKET = "data-labeling.livereachmedia.com"
 VERSIONED = "versioned.livereachmedia.com"
@@ -60,7 +62,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.S3Serve
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory, server: seaweed.S3Server) -> Iterator[System]:
-    """The project as it is; only what a test triggers runs."""
-    home = tmp_path_factory.mktemp("system") / "airflow"
-    with stack.running(home, environment=storage.connection(server)) as airflow:
+    """The project, with a training that a handful of images is enough for; only what a test triggers runs."""
+    folder = tmp_path_factory.mktemp("project")
+    reference = yaml.safe_load((settings.ROOT / "include/datasets/reidnet_v3.yaml").read_text())
+    deployment.copy_project(folder, {"reidnet_v3": reference | {"training": SMALL}})
+    with deployment.running(folder, server) as airflow:
         yield System(airflow, client(server, server.admin))

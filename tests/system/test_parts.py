@@ -19,7 +19,7 @@ from local.airflow import api, deployment
 from local.s3 import seaweed
 from tests.s3_client import client
 from tests.system.conftest import BUCKET, System
-from tests.unit.faceset.pipeline import face, put
+from tests.unit.faceset.pipeline import SMALL, face, put
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
 
@@ -82,6 +82,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, server: seaweed.S3Server) 
                 {"name": "base", "layout": "image_folder"},
             ],
             "shards": 2,
+            "training": SMALL,
             "max_delete_fraction": 0.5,
             **changes,
         }

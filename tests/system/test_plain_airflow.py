@@ -24,7 +24,7 @@ import yaml
 from local.s3 import seaweed
 from tests.s3_client import client
 from tests.system.conftest import BUCKET
-from tests.unit.faceset.pipeline import face, put
+from tests.unit.faceset.pipeline import SMALL, face, put
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
 
@@ -91,7 +91,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("dags", "include", "plugins"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     declared = yaml.safe_load((ROOT / "include/datasets/reidnet_v3.yaml").read_text())
-    for name, changes in WRONG.items():
+    for name, changes in {**WRONG, "reidnet_v3": {"training": SMALL}}.items():
         (folder / f"include/datasets/{name}.yaml").write_text(yaml.safe_dump(declared | changes))
     return folder
 

@@ -13,7 +13,7 @@ from local.airflow import deployment
 from local.s3 import seaweed
 from tests.s3_client import client
 from tests.system.conftest import BUCKET, System
-from tests.unit.faceset.pipeline import FLAT, TREE, face, put
+from tests.unit.faceset.pipeline import FLAT, SMALL, TREE, face, put
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
 
@@ -41,6 +41,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory, server: seaweed.S3Server)
             "local_source": str(folder / "exports"),
             "destination": f"s3://{BUCKET}/{name}/set/",
             "shards": 2,
+            "training": SMALL,
             "max_delete_fraction": 0.5,
             **place,
         }

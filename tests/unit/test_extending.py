@@ -42,11 +42,11 @@ def file_name(dataset):
     return f"{dataset}.json"
 
 
-def values(run, identities, images):
+def values(run, release_id, identities, images):
     return {"classes": identities, "images": images}
 
 
-def render(dataset, release_id, config):
+def render(release, folder, config):
     return json.dumps(config)
 
 

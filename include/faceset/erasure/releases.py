@@ -109,6 +109,8 @@ def _tell(run: Run, folder: Path, building: Path, anew: Release) -> None:
     except FileNotFoundError:  # its run broke off before
         return
     config = before["config"] | {"num_classes": anew.identities, "num_image": anew.images}
+    if anew.formerly and config["output"]:
+        config["output"] = config["output"].replace(anew.formerly[-1], anew.release_id)
     settings = run.dataset.training.model_copy(
         update={name: config[name] for name in ("batch_size", "num_epoch", "warmup_epoch")}
         | {"gpus": before["training"]["gpus"]}
@@ -135,5 +137,7 @@ def _tell(run: Run, folder: Path, building: Path, anew: Release) -> None:
     for number, trainer in enumerate(TRAINERS):
         name = trainer.file_name(anew.dataset)
         if (folder / name).exists():
-            said = config if number == 0 else trainer.values(run, anew.identities, anew.images)
-            files.write_text(building / name, trainer.render(anew.dataset, anew.release_id, said), within=building)
+            counts_now = anew.release_id, anew.identities, anew.images
+            said = config if number == 0 else trainer.values(run, *counts_now)
+            of_classes = building if (building / release.CLASSES_FILE).exists() else folder
+            files.write_text(building / name, trainer.render(anew, of_classes, said), within=building)

@@ -31,7 +31,8 @@ def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] 
     counted = count(run, folder)
     an_identity = tables.read(folder / release.CLASSES_FILE, ["images"])["images"]
     settings = run.dataset.training
-    config = TRAINERS[0].values(run, sealed.identities, sealed.images)
+    config = TRAINERS[0].values(run, sealed.release_id, sealed.identities, sealed.images)
+    planned = schedule.plan(settings, sealed.identities, sealed.images)
     before = memory.baseline(run)
     return {
         "dataset": run.dataset.name,
@@ -61,8 +62,9 @@ def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] 
         "decode": sealed.decode,
         "min_images": sealed.min_images,
         "config": config,
-        "training": asdict(schedule.plan(settings, sealed.identities, sealed.images)),
-        "training_lack": schedule.lack(schedule.plan(settings, sealed.identities, sealed.images)),
+        "training": asdict(planned),
+        "training_refusals": list(schedule.refusals(settings, planned)),
+        "training_mismatch": schedule.mismatch(planned),
         "training_on_one_gpu": asdict(schedule.plan(settings, sealed.identities, sealed.images, gpus=1)),
         "expected": run.dataset.expected.model_dump(mode="json") if run.dataset.expected else None,
         "sync": dict(sync) if sync is not None else None,
@@ -83,7 +85,7 @@ def foresee(
     states = changes.foreseen(run)
     images = pa.concat_tables([state.images for state in states])
     identities = sum(len(state.identities) for state in states)
-    values = training_values(run, TRAINERS[0].values(run, identities, images.num_rows))
+    values = training_values(run, TRAINERS[0].values(run, "", identities, images.num_rows))
     planned = schedule.plan(run.dataset.training, identities, images.num_rows)
     before = memory.baseline(run)
     return {
@@ -100,7 +102,8 @@ def foresee(
         "scan_rejected": {} if run.params.release else count_outcomes(parts.read_rejected(run)),
         "too_few_images": counts.images_out,
         "training": asdict(planned),
-        "training_lack": schedule.lack(planned),
+        "training_refusals": list(schedule.refusals(run.dataset.training, planned)),
+        "training_mismatch": schedule.mismatch(planned),
         "sync": None if listing is None else foresee_sync(images, listing),
         "erase": look.count_named(run),
         "unmet": met.unmet(run, [*look.find_named(run), *named_in_bucket]),
@@ -147,10 +150,11 @@ def _states(run: Run, folder: Path) -> Iterator[changes.State]:
 
 
 def training_values(run: Run, config: Mapping[str, Any], plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the training goes by: the config's values and the steps that follow from them."""
+    """What the training goes by: the config's values, but where it writes, and the steps that follow from them."""
     if plan is None:
         plan = asdict(schedule.plan(run.dataset.training, config["num_classes"], config["num_image"]))
-    return {**config, **{name: plan[name] for name in ("gpus", "steps_per_epoch", "total_steps", "warmup_steps")}}
+    values = {name: value for name, value in config.items() if name != "output"}
+    return {**values, **{name: plan[name] for name in ("gpus", "steps_per_epoch", "total_steps", "warmup_steps")}}
 
 
 def known_parts(run: Run, rolled_back: Path | None = None) -> list[dict[str, Any]]:

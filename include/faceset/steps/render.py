@@ -8,6 +8,7 @@ from include.faceset.ground import files
 from include.faceset.release.release import Release
 from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import Run
+from include.faceset.training import schedule
 from include.faceset.training.trainers import TRAINERS, Trainer
 
 
@@ -22,9 +23,12 @@ def render_config(run: Run, sealed: Release) -> list[Path]:
         Where they were written.
 
     Raises:
-        ConfigError: a value read back differs, or `config_path` is no folder.
+        ConfigError: a training would be for nothing, a value read back differs, or `config_path` is no folder.
         SupersededError: a later try, or a later run, has begun.
     """
+    planned = schedule.plan(run.dataset.training, sealed.identities, sealed.images)
+    if refused := list(schedule.refusals(run.dataset.training, planned)):
+        raise ConfigError("\n".join([*refused, "Then clear render_config, with the tasks that follow it"]))
     folders = [run.release(sealed.release_id)]
     if run.params.config_path is not None:
         folders.append(Path(run.params.config_path))
@@ -37,10 +41,10 @@ def render_config(run: Run, sealed: Release) -> list[Path]:
 
 
 def _render(attempt: Attempt, trainer: Trainer, sealed: Release, folder: Path) -> Path:
-    dataset = attempt.run.dataset.name
-    expected, path = trainer.values(attempt.run, sealed.identities, sealed.images), folder / trainer.file_name(dataset)
+    run, path = attempt.run, folder / trainer.file_name(attempt.run.dataset.name)
+    expected = trainer.values(run, sealed.release_id, sealed.identities, sealed.images)
     with files.replacing(path) as temporary:
-        temporary.write_text(trainer.render(dataset, sealed.release_id, expected), encoding="utf-8")
+        temporary.write_text(trainer.render(sealed, run.release(sealed.release_id), expected), encoding="utf-8")
         check_read_back(trainer, temporary, expected)
         attempt.check()  # A later try that begins only now removes the temporary file.
     return path

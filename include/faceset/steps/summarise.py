@@ -139,8 +139,8 @@ def _warn(facts: Mapping[str, Any]) -> None:
     """Log what a person is to look at though the run is green."""
     for one in facts["unmet"]:
         log.warning("people to erase: nobody is matched by %s", met.in_words(one))
-    if facts["training_lack"]:
-        log.warning("%s", facts["training_lack"])
+    for one in [*facts["training_refusals"], *filter(None, [facts["training_mismatch"]])]:
+        log.warning("%s", one)
 
 
 def dry_run(

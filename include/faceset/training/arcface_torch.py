@@ -4,14 +4,21 @@ It is imported as ``configs.<file name without .py>`` after ``configs.base``, wh
 (recognition/arcface_torch/utils/utils_config.py)."""
 
 import ast
+import hashlib
+import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from include.faceset.release import release as releases
+from include.faceset.release.release import Release
 from include.faceset.run.run import Run
+from include.faceset.training import guard, schedule
 
 _IMPORT = "import runpy, sys; print(repr(dict(runpy.run_path(sys.argv[1])['config'])))"
 
@@ -21,36 +28,64 @@ def file_name(dataset: str) -> str:
     return f"{dataset}_imagefolder.py"
 
 
-def values(run: Run, identities: int, images: int) -> dict[str, Any]:
-    """What the config sets, by name. `output=None` lets arcface_torch make a directory of the config's own name."""
-    training = run.dataset.training
-    downloaded = training.data_root.replace("{dataset}", run.dataset.name)
+def values(run: Run, release_id: str, identities: int, images: int) -> dict[str, Any]:
+    """What the config sets, by name."""
+    training, names = run.dataset.training, {"{dataset}": run.dataset.name, "{release_id}": release_id}
     return {
         "network": training.network,
-        "output": None,
+        "output": _filled_in(training.output, names),
         "embedding_size": training.embedding_size,
         "sample_rate": training.sample_rate,
         "batch_size": training.batch_size,
         "lr": training.lr,
+        **training.of_base(),
         "dali": False,
-        "rec": run.params.output if run.params.skip_upload else downloaded,
+        "rec": run.params.output if run.params.skip_upload else _filled_in(training.data_root, names),
         "num_classes": identities,
         "num_image": images,
         "num_epoch": training.num_epoch,
         "warmup_epoch": training.warmup_epoch,
+        "verbose": schedule.plan(training, identities, images).verbose,
         "val_targets": list(training.val_targets),
     }
 
 
-def render(dataset: str, release_id: str, config: dict[str, Any]) -> str:
-    """The config's source; every value stands there as its `repr`."""
+def _filled_in(text: str, names: dict[str, str]) -> str:
+    for name, value in names.items():
+        text = text.replace(name, value)
+    return text
+
+
+def render(release: Release, folder: Path, config: dict[str, Any]) -> str:
+    """The config's source; every value stands there as its `repr`, and below them what checks that they are true."""
     # Python source, not HTML: escaping would corrupt it, and every value goes through repr.
     environment = Environment(  # noqa: S701
         loader=PackageLoader("include.faceset.training"), undefined=StrictUndefined, keep_trailing_newline=True
     )
     environment.filters["repr"] = repr
     template = environment.get_template("imagefolder.py.j2")
-    return template.render(dataset=dataset, release_id=release_id, values=config)
+    return template.render(
+        dataset=release.dataset,
+        release_id=release.release_id,
+        values=config,
+        sealed=what_was_proven(release, folder),
+        skip=guard.SKIP,
+        guard=inspect.getsource(guard).removeprefix(f'"""{guard.__doc__}"""').strip(),
+    )
+
+
+def what_was_proven(release: Release, folder: Path) -> dict[str, Any]:
+    """What the guard compares with what lies on the training host (guard.py)."""
+    names = hashlib.sha256()
+    for rows in pq.ParquetFile(folder / releases.CLASSES_FILE).iter_batches(columns=["identity"]):
+        names.update("".join(f"{name}\n" for name in rows["identity"].to_pylist()).encode())
+    return {
+        "form": "image_folder",
+        "release_id": release.release_id,
+        "classes": release.identities,
+        "images": release.images,
+        "names": names.hexdigest(),
+    }
 
 
 def read_back(path: Path) -> dict[str, Any]:
@@ -59,9 +94,10 @@ def read_back(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it cannot be imported.
     """
-    # -I: nothing of this process's environment may help the import.
+    # -I: nothing of this process's environment may help the import. What it checks lies on another machine.
     result = subprocess.run(
         [sys.executable, "-I", "-c", _IMPORT, str(path)],
+        env={**os.environ, guard.SKIP: "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -1,1 +1,1 @@
-"""TODO one line."""
+"""One way to reach a bucket, and what its server can do."""

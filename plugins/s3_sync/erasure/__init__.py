@@ -1,1 +1,1 @@
-"""TODO one line."""
+"""Everything that is or was in a folder goes, with all its versions."""

@@ -1,1 +1,1 @@
-"""TODO one line."""
+"""What lies under a prefix: keys, versions, and what is archived."""

@@ -1,1 +1,1 @@
-"""TODO one line."""
+"""That the bytes are there: compared, read back, and published."""

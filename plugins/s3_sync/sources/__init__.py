@@ -1,1 +1,1 @@
-"""TODO one line."""
+"""Where the bytes come from: exports in S3, read as they were listed."""

@@ -1,1 +1,1 @@
-"""TODO one line."""
+"""The verb: bring a prefix into exactly the expected state."""

@@ -19,6 +19,8 @@ from include.faceset.steps import copy, forget, preflight, restore, scan, seal, 
 
 FLAT = {"name": "faces_only", "layout": "flat", "pattern": "{identity}_face.png"}
 TREE = {"name": "training_data", "layout": "image_folder"}
+SMALL = {"batch_size": 1, "gpus": 1}
+"""A training that a handful of images is enough for; with the reference's numbers render_config refuses them."""
 
 
 def face(seed: int, kind: str = "JPEG", mode: str = "RGB", size: tuple[int, int] = (112, 112)) -> bytes:
@@ -45,6 +47,7 @@ def make_dataset(folder: Path, exports: list[dict[str, Any]] | None = None, **ch
             "destination": "s3://faces/set/",
             "exports": [FLAT, TREE] if exports is None else exports,
             "shards": 4,
+            "training": SMALL,
             **changes,
         }
     )

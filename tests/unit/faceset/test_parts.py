@@ -46,8 +46,9 @@ def write(root: Path, files: dict[tuple[str, str, str], bytes], partitions: list
 
 
 def config(result: Result) -> str:
-    values = arcface_torch.values(result.run, result.sealed.identities, result.sealed.images)
-    return arcface_torch.render("faces", result.sealed.release_id, values)
+    sealed = result.sealed
+    values = arcface_torch.values(result.run, sealed.release_id, sealed.identities, sealed.images)
+    return arcface_torch.render(sealed, result.run.release(sealed.release_id), values)
 
 
 @pytest.mark.long

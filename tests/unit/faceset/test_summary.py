@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.faceset.report import facts, text, took
-from include.faceset.steps import render, summarise
+from include.faceset.steps import summarise
 from include.faceset.steps.retire import retire
 from tests.unit.faceset.pipeline import Result, face, make_dataset, make_run, put, run_to_seal
 
@@ -30,10 +30,9 @@ def result(tmp_path: Path) -> Result:
     for number, name in enumerate(["anna/1.jpg", "anna/2.jpg", "b`|<b>en/1.jpg", "b`|<b>en/2.jpg"], start=10):
         put(exports / "training_data" / name, face(number))
     expected = {"identities": 4, "images": 10, "images_per_identity": [3, 4]}
-    run = make_run(make_dataset(tmp_path, expected=expected))
-    done = run_to_seal(run)
-    render.render_config(run, done.sealed)
-    return done
+    training = {"batch_size": 2, "gpus": 8}
+    run = make_run(make_dataset(tmp_path, expected=expected, training=training))
+    return run_to_seal(run)
 
 
 def test_the_numbers_add_up(result: Result) -> None:
@@ -67,7 +66,7 @@ def test_a_person_reads_the_commands_with_the_real_names(result: Result) -> None
     assert "| identities | 4 | 2 | 50.0 % |" in text
     assert "| too_few_images | 1 | 1 | 0 |" in text
     assert (
-        "\n\n**5 images are fewer than a batch of 1,024 (128 on each of 8 GPUs), so the trainer would make no" in text
+        "\n\n**5 images are fewer than a batch of 16 (2 on each of 8 GPUs), so the trainer would make no step" in text
     )
     assert "`` b`|<b>en ``" in text
 

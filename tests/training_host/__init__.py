@@ -1,0 +1,1 @@
+"""What a training host does with what was published, with its own tools."""

@@ -1,0 +1,133 @@
+"""The commands of SUMMARY.md, run as they stand there: release after release, each over what the one before left."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import peers
+from include.faceset.run.run import Run
+from include.faceset.steps import publish, summarise
+from include.faceset.steps.render import render_config
+from local.airflow.settings import ROOT
+from local.s3 import seaweed, storage
+from s3_sync.destination import S3Destination
+from s3_sync.sync.request import SyncRequest
+from s3_sync.sync.sync import sync
+from tests.unit.faceset.pipeline import SMALL, TREE, Result, face, make_dataset, make_run, put, run_to_seal
+
+BUCKET = "faces.example.com"
+TOOLS = ("aws", "s5cmd")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.S3Server]:
+    with seaweed.running(tmp_path_factory.mktemp("s3"), [BUCKET]) as running:
+        yield running
+
+
+@pytest.fixture
+def host(server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """The environment of a training host, which reaches the same server."""
+    for name, value in storage.connection(server).items():
+        monkeypatch.setenv(name, value)
+    return {
+        "AWS_ACCESS_KEY_ID": server.user.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.user.secret_key,
+        "AWS_REGION": seaweed.REGION,
+        "AWS_ENDPOINT_URL": server.endpoint,
+        "S3_ENDPOINT_URL": server.endpoint,
+        "PATH": os.pathsep.join(
+            [str(Path(sys.executable).parent), str(peers.install(ROOT / ".local/peers")), os.defpath]
+        ),
+    }
+
+
+def deliver(run: Run) -> tuple[Result, str]:
+    """What a run publishes, and the commands of its SUMMARY.md."""
+    result = run_to_seal(run)
+    folder = run.release(result.sealed.release_id)
+    bucket = S3Destination.reach(run.params.destination, holder="a test")
+    done = sync(
+        bucket.prefix,
+        SyncRequest(
+            source=run.output,
+            objects=folder / "manifest.parquet",
+            record_path=run.sync_record(),
+            max_delete_fraction=1.0,
+        ),
+    )
+    publish.publish(run, result.sealed.release_id, bucket)
+    render_config(run, result.sealed)
+    facts = {"uploaded": 0, "restored": 0, "skipped": 0, "deleted": done.deleted, "bytes": 0}
+    summarise.tell(run, result.sealed.release_id, [], facts, None, bucket=bucket)
+    (commands,) = re.findall(r"```bash\n(.*?)```", (folder / "SUMMARY.md").read_text(), re.DOTALL)
+    return result, commands
+
+
+def of_tool(commands: str, tool: str) -> str:
+    """The commands up to the check, with one of the two ways to download."""
+    lines = commands[: commands.index("# In the checkout")].splitlines()
+    downloads = [line for line in lines if " sync " in line or line.startswith("rm -rf")]
+    assert len(downloads) == 4
+    others = downloads[2:] if tool == "aws" else downloads[:2]
+    return "\n".join(line for line in lines if line not in others)
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_release_after_release_is_downloaded_right(tool: str, host: Mapping[str, str], tmp_path: Path) -> None:
+    tree, rec = tmp_path / "exports/training_data", tmp_path / "a host's/data"
+    for number in range(12):
+        put(tree / f"id {number % 4} é/{number}.jpg", face(number))
+    training: dict[str, Any] = {**SMALL, "data_root": str(rec)}
+    dataset = make_dataset(
+        tmp_path, [TREE], training=training, destination=f"s3://{BUCKET}/{tool}/set/", max_delete_fraction=1.0
+    )
+
+    def download(commands: str) -> str:
+        script = of_tool(commands, tool)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, check=False, env=dict(host)
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    first, commands = deliver(make_run(dataset, "1"))
+    said = download(commands)
+    assert said.splitlines()[0].strip() == "4"
+    assert "12 files hold exactly the bytes of the release" in said
+    assert files(rec) == first.output
+    put(rec / "lfw.bin", b"a validation set, put there by hand")
+
+    # An identity goes, another comes, an image has other bytes of the same length, and one more leaves.
+    for path in (tree / "id 1 é").iterdir():
+        path.unlink()
+    changed = tree / "id 2 é/2.jpg"
+    changed.write_bytes(changed.read_bytes()[:-2] + b"\xff\xd9")
+    whole = changed.read_bytes()
+    changed.write_bytes(whole.replace(b"JFIF\x00\x01\x01", b"JFIF\x00\x01\x02"))
+    assert changed.stat().st_size == len(whole) != changed.read_bytes().count(b"")
+    put(tree / "id 9/1.jpg", face(90))
+    put(tree / "id 9/2.jpg", face(91))
+    (tree / "id 3 é/3.jpg").unlink()
+    second, commands = deliver(make_run(dataset, "2"))
+    said = download(commands)  # of `aws s3 ls`: SeaweedFS shows a folder for a while after it lost its last object
+    assert "10 files hold exactly the bytes of the release" in said
+    assert files(rec) == {**second.output, "lfw.bin": b"a validation set, put there by hand"}
+    assert sorted(path.name for path in rec.iterdir()) == ["id 0 é", "id 2 é", "id 3 é", "id 9", "lfw.bin"]
+    assert [path.name for path in Path(f"{rec}.releases").iterdir()] == [second.sealed.release_id]
+
+    # The config of the release before no longer fits what lies there.
+    old = first.run.release(first.sealed.release_id) / "faces_imagefolder.py"
+    refused = subprocess.run(["python", str(old)], capture_output=True, text=True, check=False, env=dict(host))
+    assert refused.returncode == 1
+    assert "1 missing: 'id 1 é'; 1 surplus: 'id 9'" in refused.stderr
