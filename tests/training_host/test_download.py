@@ -36,15 +36,14 @@ def host(server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> Mapping[s
     """The environment of a training host, which reaches the same server."""
     for name, value in storage.connection(server).items():
         monkeypatch.setenv(name, value)
+    commands = (Path(sys.executable).parent, peers.install(ROOT / ".local/peers"), os.defpath)
     return {
         "AWS_ACCESS_KEY_ID": server.user.access_key,
         "AWS_SECRET_ACCESS_KEY": server.user.secret_key,
         "AWS_REGION": seaweed.REGION,
         "AWS_ENDPOINT_URL": server.endpoint,
         "S3_ENDPOINT_URL": server.endpoint,
-        "PATH": os.pathsep.join(
-            [str(Path(sys.executable).parent), str(peers.install(ROOT / ".local/peers")), os.defpath]
-        ),
+        "PATH": os.pathsep.join(map(str, commands)),
     }
 
 
@@ -96,7 +95,7 @@ def test_release_after_release_is_downloaded_right(tool: str, host: Mapping[str,
     def download(commands: str) -> str:
         script = of_tool(commands, tool)
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, check=False, env=dict(host)
+            ["/bin/bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, check=False, env=dict(host)
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -128,6 +127,6 @@ def test_release_after_release_is_downloaded_right(tool: str, host: Mapping[str,
 
     # The config of the release before no longer fits what lies there.
     old = first.run.release(first.sealed.release_id) / "faces_imagefolder.py"
-    refused = subprocess.run(["python", str(old)], capture_output=True, text=True, check=False, env=dict(host))
+    refused = subprocess.run([sys.executable, str(old)], capture_output=True, text=True, check=False, env=dict(host))
     assert refused.returncode == 1
     assert "1 missing: 'id 1 é'; 1 surplus: 'id 9'" in refused.stderr

@@ -100,6 +100,11 @@ class Dataset(Declared):
         description="Largest file in bytes that is read into memory, at most 1 GiB. Of a larger one the header is "
         "judged; if it is kept, it is hashed and copied by blocks.",
     )
+    compact_labels: bool = Field(
+        False,
+        description="true: number the classes of each release from 0 without gaps, whatever numbers they had before. "
+        "Otherwise an identity keeps its number for good, and one that left leaves it vacant.",
+    )
     shards: Annotated[int, Field(ge=1, le=512)] = Field(16, description="Copy tasks to fan out to.")
     max_delete_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="Largest part of the destination that a run may delete."

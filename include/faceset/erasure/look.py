@@ -9,7 +9,7 @@ from include.faceset import people
 from include.faceset.ground import sharded
 from include.faceset.ledger import Outcome, kept
 from include.faceset.people import People
-from include.faceset.release import history, pointer, release
+from include.faceset.release import history, labels, pointer, release
 from include.faceset.run.run import Run
 
 NAMING = ["identity", "export", "path"]
@@ -39,10 +39,11 @@ def count_named(run: Run) -> dict[str, int]:
     """Counts of what a run would erase; nothing is changed.
 
     `listed` people; of the last release `people`, `images` and those `disputed`; over all of them `releases` and their
-    `rows`; and `parts`.
+    `rows`; `parts`; and how many have class `numbers`.
     """
     listed = people.to_erase(run)
-    counts = dict.fromkeys(("people", "images", "disputed", "releases", "rows", "parts"), 0) | {"listed": len(listed)}
+    names = ("people", "images", "disputed", "releases", "rows", "parts", "numbers")
+    counts = dict.fromkeys(names, 0) | {"listed": len(listed)}
     if not listed:
         return counts
     last = pointer.last(run)
@@ -52,6 +53,7 @@ def count_named(run: Run) -> dict[str, int]:
         counts["rows"] += found.rows
         if folder == last:
             counts |= {"people": found.people, "images": found.images, "disputed": len(found.disputed)}
+    counts["numbers"] = len(labels.whose(run.labels, listed)) if run.labels.exists() else 0
     counts["parts"] = sum(rows(listed, path)[0] > 0 for path in find_manifests(run, parts_only=True))
     return counts
 

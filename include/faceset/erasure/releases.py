@@ -80,8 +80,9 @@ def _write_others(listed: People, path: Path, target: Path, column: str) -> None
     parts = (pa.Table.from_batches([batch]) for batch in file.iter_batches())
     others: Iterable[pa.Table] = (part.filter(pc.invert(named(listed, part[column]))) for part in parts)
     if target.name == release.CLASSES_FILE:
-        others = classes.class_index(others)
-    tables.write_all(others, file.schema_arrow, target, within=target.parent)
+        others = classes.index(others)
+    schema = classes.CLASSES if target.name == release.CLASSES_FILE else file.schema_arrow
+    tables.write_all(others, schema, target, within=target.parent)
 
 
 def _sealed(before: Release, building: Path) -> Release:

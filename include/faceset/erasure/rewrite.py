@@ -9,6 +9,7 @@ What happens to each thing (run.py has the layout):
 - **a release** is made anew without them. An id is a digest of keys and bytes and may never name others, so where
   images go the release gets its true new id and folder, and keeps the old one in `formerly`, by which it can still be
   asked for. Where no image of theirs was kept, only the ledger changes, in its place.
+- **their class numbers** stay given, and are nobody's.
 - **its ledger** has a blank row in the place of each of theirs (`suppressed`, export and part, nothing else), so it
   balances as before. Who was in dispute with them over the same bytes is no longer known: looked at anew next time.
 - **the manifest of a part** has blank rows too; **the record of a sync** loses their keys.
@@ -32,7 +33,7 @@ from include.faceset.ground import files, tables
 from include.faceset.ledger import SCANNED
 from include.faceset.output import set_aside
 from include.faceset.people import People
-from include.faceset.release import history, pointer, release
+from include.faceset.release import history, labels, pointer, release
 from include.faceset.run import turns
 from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import RELEASE_FILE, Run
@@ -94,6 +95,7 @@ def erase_here(attempt: Attempt, listed: People) -> None:
     _clear_work(attempt, listed)
     for path in find_manifests(run):
         _erase_manifest(attempt, listed, path)
+    _erase_labels(attempt, listed)
     for path in _sync_records(run):
         _erase_record(attempt, listed, path)
     for folder in history.broken(run):
@@ -135,6 +137,18 @@ def _erase_record(attempt: Attempt, listed: People, path: Path) -> None:
     if found := pc.sum(of_people).as_py():
         receipt.note_erased(attempt, str(path.relative_to(attempt.run.releases)), rows=found)
         tables.write(record.filter(pc.invert(of_people)), path, within=attempt.folder)
+
+
+def _erase_labels(attempt: Attempt, listed: People) -> None:
+    """Of each of the people the class number stays, and is nobody's."""
+    path = attempt.run.labels
+    if not path.exists():
+        return
+    found = labels.whose(path, listed)
+    if found:
+        met.remember(attempt.run, listed, found, within=attempt.folder)
+        receipt.note_erased(attempt, path.name, rows=len(found))
+        labels.forget(attempt, listed)
 
 
 def _erase_release(attempt: Attempt, listed: People, folder: Path) -> None:

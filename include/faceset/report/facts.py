@@ -41,6 +41,8 @@ def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] 
         "identities": sealed.identities,
         "images": sealed.images,
         "bytes": sealed.size,
+        "labels": sealed.labels,
+        "vacant_labels": max(0, sealed.labels - sealed.identities),
         "avg_images_per_identity": round(sealed.images / sealed.identities, 3),
         "scanned_files": sum(export["files"] for export in counted.exports),
         "kept_files": sum(export["kept_images"] for export in counted.exports),

@@ -9,6 +9,7 @@ A dataset that lies in S3 alone has no output; its file then names the folder of
     <output>.releases/<release id>/         sealed: manifest, ledger, class index, config, summary
     <output>.releases/parts/export=E/       the manifest of each part of a dated export, as last scanned
     <output>.releases/erasures/             receipts of people who were erased, which name nobody
+    <output>.releases/labels.parquet        the class number of each identity, for good
     <output>.releases/removed/              bytes that the output no longer holds but a kept release does, by SHA-256
     <output>.releases/.work/<run>/          what passes between the steps of one run
 """
@@ -101,6 +102,11 @@ class Run:
     def owner(self) -> Path:
         """A folder that says which run works on the output (see owner.py)."""
         return self.releases / ".owner"
+
+    @property
+    def labels(self) -> Path:
+        """The class number that each identity was given (see release/labels.py)."""
+        return self.releases / "labels.parquet"
 
     @property
     def removed(self) -> Path:

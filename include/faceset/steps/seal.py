@@ -21,8 +21,8 @@ from include.faceset.ground import sharded, sorted_merge, tables
 from include.faceset.images.conflicts import settle
 from include.faceset.ledger import LEDGER, RULES, balance, count_rows, kept
 from include.faceset.output.tidy import SealError, bring_to
-from include.faceset.release import history, pointer, release
-from include.faceset.release.classes import CLASSES, class_index, count_classes
+from include.faceset.release import history, labels, pointer, release
+from include.faceset.release.classes import CLASSES, count_classes, number
 from include.faceset.release.release import Release
 from include.faceset.run import owner, turns
 from include.faceset.run.attempt import Attempt, trying
@@ -115,7 +115,11 @@ def _seal(attempt: Attempt) -> Release:
     digest = release.Digest()
     manifest = map(digest.add, sorted_merge.in_order(images, "key", RELEASE_MANIFEST.names))
     tables.write_all(manifest, RELEASE_MANIFEST, building / release.MANIFEST_FILE, within=attempt.folder)
-    classes = class_index(sorted_merge.in_order([count_classes(attempt, path) for path in images], "identity"))
+    given = labels.find(attempt)
+    counted = [
+        count_classes(attempt, path, given.of_shard(shard, run.params.shards)) for shard, path in enumerate(images)
+    ]
+    classes = number(sorted_merge.in_order(counted, "identity"), given.count)
     tables.write_all(classes, CLASSES, building / release.CLASSES_FILE, within=attempt.folder)
     with (building / release.MANIFEST_FILE).open("rb") as written:
         manifest_sha256 = hashlib.file_digest(written, "sha256").hexdigest()
@@ -134,6 +138,7 @@ def _seal(attempt: Attempt) -> Release:
         parts=parts.digest_parts(run),
         formerly=history.formerly(run, digest.release_id),
         rules=RULES,
+        labels=labels.keep(attempt, given, building / release.CLASSES_FILE),
     )
     release.write(sealed, building, within=attempt.folder)
     history.move_in(attempt, building, sealed.release_id)
