@@ -70,11 +70,11 @@ def make_dag(dataset: Dataset) -> DAG:
         forgotten, filtered, sealed = tasks.forget(), tasks.filter_manifest(), tasks.seal()
         copied = tasks.copy_shard.override(**reading).expand(shard=filtered)
         proven = tasks.verify.override(outlets=[tasks.asset_of(dataset)])()
-        erased, rendered, told = tasks.erase(), tasks.render_config(), tasks.summary()
+        packed, erased, rendered, told = tasks.pack(), tasks.erase(), tasks.render_config(), tasks.summary()
         chain(tasks.preflight(), scanned, forgotten, filtered, copied, sealed)
-        chain(sealed, *publishing(dataset), proven, erased, rendered, told)
-        # So that a run without upload erases and renders too, and a dry run has its summary.
-        sealed >> [erased, rendered]
+        chain(sealed, *publishing(dataset), proven, packed, erased, rendered, told)
+        # So that a run without upload packs, erases and renders too, and a dry run has its summary.
+        sealed >> [packed, erased, rendered]
         filtered >> told
     return dag
 

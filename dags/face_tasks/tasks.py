@@ -119,6 +119,16 @@ def verify() -> Iterator[Metadata]:
 
 
 @task(**NETWORK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
+def pack() -> dict[str, Any] | None:
+    """Write the release as two files of records, where the dataset has that form, and publish them, proven too."""
+    from include.faceset.steps.pack import pack as pack_release
+
+    run, sealed = current.after_seal()
+    with final():
+        return pack_release(run, sealed["release_id"], current.destination_of(run))
+
+
+@task(**NETWORK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 def erase() -> dict[str, Any] | None:
     """Erase the people on the list from the bucket, versions and releases too, and write the receipt."""
     from include.faceset.steps.erase import erase as erase_people

@@ -5,6 +5,7 @@ Nothing here knows S3: whoever starts a step hands the places over.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -59,6 +60,20 @@ class Versions(Protocol):
         """The top-level folders that they lie in."""
 
 
+@dataclass(frozen=True)
+class Bundle:
+    """A few files to be published together: a folder, with the name that it has in the bucket too.
+
+    `objects` (key, size, sha256) is what it holds; where it is not on this disk, they must lie in the bucket already.
+    `record` is as of `Bucket.prove`, and `pointer` what says in the bucket that they are there.
+    """
+
+    folder: Path
+    objects: pa.Table
+    record: Path
+    pointer: Mapping[str, Any]
+
+
 class Bucket(Protocol):
     """The prefix that a run publishes to, and the folder of releases beside it.
 
@@ -68,6 +83,7 @@ class Bucket(Protocol):
 
     uri: str
     releases_uri: str
+    records_uri: str
 
     def hold(self, owner: str) -> AbstractContextManager[Callable[[], None]]:
         """Hold the lease, which is given back at the end of the block; gives `check`, which raises once it is lost.
@@ -91,6 +107,15 @@ class Bucket(Protocol):
         self, folder: Path, names: Sequence[str], pointer: Mapping[str, Any], check: Callable[[], None]
     ) -> None:
         """Put files of a release's folder beside the prefix and, last of all, the pointer."""
+
+    def records_pointer(self) -> dict[str, Any]:
+        """What the `latest.json` of the records says; nothing where there is none."""
+
+    def publish_records(self, bundle: Bundle, keep: Sequence[str], check: Callable[[], None]) -> None:
+        """Bring the records of a release, prove them, and put their pointer; then delete those not among `keep`."""
+
+    def erase_records(self, keep: Sequence[str], check: Callable[[], None]) -> dict[str, int]:
+        """Delete all records with all versions, for good, but the newest of some releases; counts as of `Versions`."""
 
     def put(self, path: Path, key: str, check: Callable[[], None]) -> None:
         """Put a file, whose key is relative to the folder of releases."""

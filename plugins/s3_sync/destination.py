@@ -11,7 +11,7 @@ from s3_sync.bucket.target import S3Target
 from s3_sync.erasure import erase
 from s3_sync.listing.contents import list_prefix
 from s3_sync.preflight import check_destination
-from s3_sync.proof import publish
+from s3_sync.proof import publish, records
 from s3_sync.proof.verify import verify
 from s3_sync.sync import record as uploads
 from s3_sync.sync.delete import delete_prefix
@@ -91,6 +91,19 @@ class S3Destination:
         self, folder: Path, names: Sequence[str], pointer: Mapping[str, Any], check: Callable[[], None]
     ) -> None:
         publish.publish(self.prefix.releases, folder, names, pointer, check=check)
+
+    @property
+    def records_uri(self) -> str:
+        return self.prefix.records.uri
+
+    def records_pointer(self) -> dict[str, Any]:
+        return publish.read_pointer(self.prefix.records)
+
+    def publish_records(self, bundle: records.Bundle, keep: Sequence[str], check: Callable[[], None]) -> None:
+        records.publish(self.prefix.records, bundle, keep, check=check)
+
+    def erase_records(self, keep: Sequence[str], check: Callable[[], None]) -> dict[str, int]:
+        return erase.counts(erase.all_but(self.prefix.records, keep, check=check))
 
     def put(self, path: Path, key: str, check: Callable[[], None]) -> None:
         check()

@@ -108,6 +108,6 @@ EXPECTED: dict[str, dict[str, str]] = {
         "requester_pays": WORKS,
     },
     "another region": {
-        "preflight": "refused: bucket .* is elsewhere .* set region_name to eu-central-1",
+        "preflight": "refused: bucket .* is elsewhere: set region_name to eu-central-1",
     },
 }

@@ -42,8 +42,12 @@ def file_name(dataset):
     return f"{dataset}.json"
 
 
-def values(run, release_id, identities, images):
-    return {"classes": identities, "images": images}
+def is_wanted(run, folder):
+    return True
+
+
+def values(run, counts):
+    return {"classes": counts.identities, "images": counts.images}
 
 
 def render(release, folder, config):
@@ -159,8 +163,8 @@ def test_a_new_trainer(project: Path) -> None:
         "include/faceset/training/other.py",
         TRAINER,
         "include/faceset/training/trainers.py",
-        line="TRAINERS: tuple[Trainer, ...] = (arcface_torch, other)",
-        behind="TRAINERS: tuple[Trainer, ...] = (arcface_torch,)",
+        line="TRAINERS: tuple[Trainer, ...] = (arcface_torch, arcface_torch_record, other)",
+        behind="TRAINERS: tuple[Trainer, ...] = (arcface_torch, arcface_torch_record)",
     )
     printed = said(
         project,

@@ -31,6 +31,7 @@ ROOMS = (
     "images",
     "release",
     "output",
+    "records",
     "training",
     "erasure",
     "report",

@@ -114,6 +114,13 @@ class Dataset(Declared):
         description="File that lists people to erase, one identity a line, beside those in <dataset>.suppressed, which "
         "lies where this file lies and need not be named.",
     )
+    forms: Annotated[list[Literal["image_folder", "record"]], Field(min_length=1)] = Field(
+        ["image_folder"],
+        description="How a training host can download a release. image_folder: an object an image. record: two files "
+        "(train.rec, train.idx) beside it, at <destination without its last slash>.records/<release id>/ and in "
+        "<output>.records/.",
+    )
+    keep_records: PositiveInt = Field(1, description="Releases whose records to keep.")
     training: Training = Training()
     expected: Expected | None = None
     _suppressed_beside: Path | None = PrivateAttr(None)

@@ -66,6 +66,7 @@ def published_files(run: Run) -> list[str]:
     return [
         *release.SEALED_FILES,
         *(trainer.file_name(run.dataset.name) for trainer in TRAINERS),
+        release.RECORDS_FILE,
         release.SUMMARY_FILE,
         release.SUMMARY_JSON_FILE,
     ]

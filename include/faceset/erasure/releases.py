@@ -22,7 +22,8 @@ from include.faceset.release import classes, release
 from include.faceset.release.release import Release
 from include.faceset.run.run import Run
 from include.faceset.training import schedule
-from include.faceset.training.trainers import TRAINERS
+from include.faceset.training.counts import Counts
+from include.faceset.training.trainers import wanted
 
 _OF_SHARDS = {"shards", "groups"}
 _WITH_IMAGES = {release.MANIFEST_FILE: "key", release.OBJECTS_FILE: "key", release.CLASSES_FILE: "identity"}
@@ -135,10 +136,10 @@ def _tell(run: Run, folder: Path, building: Path, anew: Release) -> None:
     }
     files.write_text(building / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n", within=building)
     files.write_text(building / release.SUMMARY_FILE, receipt.of_release(facts), within=building)
-    for number, trainer in enumerate(TRAINERS):
-        name = trainer.file_name(anew.dataset)
-        if (folder / name).exists():
-            counts_now = anew.release_id, anew.identities, anew.images
-            said = config if number == 0 else trainer.values(run, *counts_now)
-            of_classes = building if (building / release.CLASSES_FILE).exists() else folder
-            files.write_text(building / name, trainer.render(anew, of_classes, said), within=building)
+    of_classes = building if (building / release.CLASSES_FILE).exists() else folder
+    # The records of a release that was made anew are yet to be packed, and their config comes with them.
+    for number, trainer in enumerate(wanted(run, building)):
+        if (folder / trainer.file_name(anew.dataset)).exists():
+            said = config if number == 0 else trainer.values(run, Counts.of(anew))
+            text = trainer.render(anew, of_classes, said)
+            files.write_text(building / trainer.file_name(anew.dataset), text, within=building)

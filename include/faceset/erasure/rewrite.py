@@ -9,6 +9,7 @@ What happens to each thing (run.py has the layout):
 - **a release** is made anew without them. An id is a digest of keys and bytes and may never name others, so where
   images go the release gets its true new id and folder, and keeps the old one in `formerly`, by which it can still be
   asked for. Where no image of theirs was kept, only the ledger changes, in its place.
+- **records** of releases that got a new id go: they are packed anew.
 - **their class numbers** stay given, and are nobody's.
 - **its ledger** has a blank row in the place of each of theirs (`suppressed`, export and part, nothing else), so it
   balances as before. Who was in dispute with them over the same bytes is no longer known: looked at anew next time.
@@ -33,6 +34,7 @@ from include.faceset.ground import files, tables
 from include.faceset.ledger import SCANNED
 from include.faceset.output import set_aside
 from include.faceset.people import People
+from include.faceset.records import shelf
 from include.faceset.release import history, labels, pointer, release
 from include.faceset.run import turns
 from include.faceset.run.attempt import Attempt, trying
@@ -102,6 +104,8 @@ def erase_here(attempt: Attempt, listed: People) -> None:
         attempt.discard(folder)
     for folder in history.folders(run):
         _erase_release(attempt, listed, folder)
+    if gone := shelf.clear(attempt, shelf.with_records(run)):
+        receipt.note_erased(attempt, "records", releases=gone)
     if unused := set_aside.unused(run):
         receipt.note_erased(attempt, "set aside", images=len(unused))
         set_aside.forget_unused(attempt)

@@ -22,6 +22,8 @@ CLASSES_FILE = "classes.parquet"
 OBJECTS_FILE = "objects.parquet"
 SEALED_FILES = (MANIFEST_FILE, LEDGER_FILE, CLASSES_FILE, OBJECTS_FILE, RELEASE_FILE)
 """What is published with the proof; config and summary follow, as they are made after it."""
+RECORDS_FILE = "records.json"
+"""What was packed of the release, if anything (records/packed.py)."""
 SUMMARY_FILE = "SUMMARY.md"
 SUMMARY_JSON_FILE = "summary.json"
 

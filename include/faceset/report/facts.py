@@ -22,7 +22,8 @@ from include.faceset.report.took import Step
 from include.faceset.run.run import Run
 from include.faceset.run.selected import read_counts
 from include.faceset.training import schedule
-from include.faceset.training.trainers import TRAINERS
+from include.faceset.training.counts import Counts
+from include.faceset.training.trainers import wanted
 
 
 def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] 
     counted = count(run, folder)
     an_identity = tables.read(folder / release.CLASSES_FILE, ["images"])["images"]
     settings = run.dataset.training
-    config = TRAINERS[0].values(run, sealed.release_id, sealed.identities, sealed.images)
+    config = wanted(run)[0].values(run, Counts.of(sealed))
     planned = schedule.plan(settings, sealed.identities, sealed.images)
     before = memory.baseline(run)
     return {
@@ -87,7 +88,7 @@ def foresee(
     states = changes.foreseen(run)
     images = pa.concat_tables([state.images for state in states])
     identities = sum(len(state.identities) for state in states)
-    values = training_values(run, TRAINERS[0].values(run, "", identities, images.num_rows))
+    values = training_values(run, wanted(run)[0].values(run, Counts("", identities, images.num_rows)))
     planned = schedule.plan(run.dataset.training, identities, images.num_rows)
     before = memory.baseline(run)
     return {

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from include.faceset.erasure import met
 from include.faceset.ledger import EXPLANATIONS
 from include.faceset.run.run import Run
-from include.faceset.training.trainers import TRAINERS
+from include.faceset.training.trainers import wanted
 
 
 def report(run: Run, facts: dict[str, Any], sample: dict[str, Any] | None) -> str:
@@ -24,7 +24,7 @@ def report(run: Run, facts: dict[str, Any], sample: dict[str, Any] | None) -> st
             dataset=run.dataset,
             explanations={outcome.value: text for outcome, text in EXPLANATIONS.items()},
             config=facts["config"],
-            config_file=TRAINERS[0].file_name(run.dataset.name),
+            config_file=wanted(run)[0].file_name(run.dataset.name),
             release_folder=run.release(facts["release_id"]),
         )
     )

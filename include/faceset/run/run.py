@@ -1,10 +1,11 @@
-"""Where a run keeps its things. Everything it writes lies below `output` or `<output>.releases`.
+"""Where a run keeps its things. Everything it writes lies below `output`, `<output>.records` or `<output>.releases`.
 
 A dataset that lies in S3 alone has no output; its file then names the folder of the releases.
 
 ::
 
     <output>/<identity>/<file>              the merged dataset, and nothing else
+    <output>.records/<release id>/          train.rec and train.idx, where the dataset has the form `record`
     <output>.releases/latest.json           which release the merged dataset holds
     <output>.releases/<release id>/         sealed: manifest, ledger, class index, config, summary
     <output>.releases/parts/export=E/       the manifest of each part of a dated export, as last scanned
@@ -62,6 +63,11 @@ class Run:
     @cached_property
     def releases(self) -> Path:
         return Path(f"{self.output}.releases" if self.on_disk else str(self.dataset.releases))
+
+    @cached_property
+    def records(self) -> Path:
+        """Folder of the records; of a dataset without output only this run's, until they are published."""
+        return Path(f"{self.output}.records") if self.on_disk else self.work / "records"
 
     @property
     def name_of_output(self) -> str:
@@ -144,9 +150,9 @@ class Run:
         """Whether a release lies among the `releases`, whole."""
         return (self.release(release_id) / RELEASE_FILE).exists()
 
-    def sync_record(self) -> Path:
-        """What the PUTs of earlier syncs to this destination returned."""
-        digest = hashlib.sha256(self.params.destination.encode()).hexdigest()[:12]
+    def sync_record(self, of: str = "") -> Path:
+        """What the PUTs of earlier syncs to this destination returned; `of` is what beside the images was brought."""
+        digest = hashlib.sha256(f"{self.params.destination}{of}".encode()).hexdigest()[:12]
         return self.releases / ".sync" / f"{digest}.parquet"
 
 

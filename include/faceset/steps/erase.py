@@ -6,6 +6,7 @@ from include.faceset.erasure import copies, met, receipt, rewrite
 from include.faceset.errors import Final
 from include.faceset.people import People
 from include.faceset.ports import Bucket
+from include.faceset.records import shelf
 from include.faceset.release import release
 from include.faceset.run import owner
 from include.faceset.run.run import Run
@@ -66,3 +67,6 @@ def _from_bucket(run: Run, release_id: str, people: People, bucket: Bucket, chec
         receipt.note_bucket(run, counts)
     bucket.erase(of_people, check)
     bucket.erase(before, check)
+    of_records = bucket.erase_records(shelf.with_records(run), check)
+    if any(of_records.values()):
+        receipt.note_bucket(run, of_records, "records")

@@ -9,7 +9,8 @@ from include.faceset.release.release import Release
 from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import Run
 from include.faceset.training import schedule
-from include.faceset.training.trainers import TRAINERS, Trainer
+from include.faceset.training.counts import Counts
+from include.faceset.training.trainers import Trainer, wanted
 
 
 class ConfigError(Final):
@@ -37,12 +38,12 @@ def render_config(run: Run, sealed: Release) -> list[Path]:
                 f"config_path: {folders[-1]} is no folder; name the configs folder of an arcface_torch checkout"
             )
     with trying(run, "render") as attempt:
-        return [_render(attempt, trainer, sealed, folder) for trainer in TRAINERS for folder in folders]
+        return [_render(attempt, trainer, sealed, folder) for trainer in wanted(run, folders[0]) for folder in folders]
 
 
 def _render(attempt: Attempt, trainer: Trainer, sealed: Release, folder: Path) -> Path:
     run, path = attempt.run, folder / trainer.file_name(attempt.run.dataset.name)
-    expected = trainer.values(run, sealed.release_id, sealed.identities, sealed.images)
+    expected = trainer.values(run, Counts.of(sealed))
     with files.replacing(path) as temporary:
         temporary.write_text(trainer.render(sealed, run.release(sealed.release_id), expected), encoding="utf-8")
         check_read_back(trainer, temporary, expected)

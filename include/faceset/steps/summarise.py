@@ -22,7 +22,7 @@ from include.faceset.report.took import Step
 from include.faceset.run import owner
 from include.faceset.run.attempt import trying
 from include.faceset.run.run import Run
-from include.faceset.training.trainers import TRAINERS
+from include.faceset.training.trainers import wanted
 
 log = logging.getLogger(__name__)
 
@@ -114,10 +114,12 @@ def foretell(run: Run, took: list[Step], bucket: Bucket | None) -> dict[str, Any
 
 def publish_summary(run: Run, release_id: str, bucket: Bucket) -> None:
     """Put the config and the summary of a release beside the bucket's prefix."""
-    configs = [trainer.file_name(run.dataset.name) for trainer in TRAINERS]
+    folder = run.release(release_id)
+    names = [trainer.file_name(run.dataset.name) for trainer in wanted(run, folder)]
+    names += [release.RECORDS_FILE] if (folder / release.RECORDS_FILE).exists() else []
     with bucket.hold(owner.token(run)) as check:
-        for name in (*configs, release.SUMMARY_FILE, release.SUMMARY_JSON_FILE):
-            bucket.put(run.release(release_id) / name, f"{release_id}/{name}", check)
+        for name in (*names, release.SUMMARY_FILE, release.SUMMARY_JSON_FILE):
+            bucket.put(folder / name, f"{release_id}/{name}", check)
 
 
 def check_published(release_id: str, bucket: Bucket) -> None:

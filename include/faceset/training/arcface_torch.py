@@ -19,8 +19,14 @@ from include.faceset.release import release as releases
 from include.faceset.release.release import Release
 from include.faceset.run.run import Run
 from include.faceset.training import guard, schedule
+from include.faceset.training.counts import Counts
 
 _IMPORT = "import runpy, sys; print(repr(dict(runpy.run_path(sys.argv[1])['config'])))"
+
+
+def is_wanted(run: Run, _: Path | None) -> bool:
+    """Whether the dataset has the form that this config is about."""
+    return "image_folder" in run.dataset.forms
 
 
 def file_name(dataset: str) -> str:
@@ -28,9 +34,9 @@ def file_name(dataset: str) -> str:
     return f"{dataset}_imagefolder.py"
 
 
-def values(run: Run, release_id: str, identities: int, images: int) -> dict[str, Any]:
+def values(run: Run, counts: Counts) -> dict[str, Any]:
     """What the config sets, by name."""
-    training, names = run.dataset.training, {"{dataset}": run.dataset.name, "{release_id}": release_id}
+    training, names = run.dataset.training, {"{dataset}": run.dataset.name, "{release_id}": counts.release_id}
     return {
         "network": training.network,
         "output": _filled_in(training.output, names),
@@ -41,11 +47,11 @@ def values(run: Run, release_id: str, identities: int, images: int) -> dict[str,
         **training.of_base(),
         "dali": False,
         "rec": run.params.output if run.params.skip_upload else _filled_in(training.data_root, names),
-        "num_classes": identities,
-        "num_image": images,
+        "num_classes": counts.identities,
+        "num_image": counts.images,
         "num_epoch": training.num_epoch,
         "warmup_epoch": training.warmup_epoch,
-        "verbose": schedule.plan(training, identities, images).verbose,
+        "verbose": schedule.plan(training, counts.identities, counts.images).verbose,
         "val_targets": list(training.val_targets),
     }
 
@@ -58,6 +64,11 @@ def _filled_in(text: str, names: dict[str, str]) -> str:
 
 def render(release: Release, folder: Path, config: dict[str, Any]) -> str:
     """The config's source; every value stands there as its `repr`, and below them what checks that they are true."""
+    return fill_in_template(release, config, what_was_proven(release, folder))
+
+
+def fill_in_template(release: Release, config: dict[str, Any], sealed: dict[str, Any]) -> str:
+    """The source of a config; `sealed` is what its guard compares with."""
     # Python source, not HTML: escaping would corrupt it, and every value goes through repr.
     environment = Environment(  # noqa: S701
         loader=PackageLoader("include.faceset.training"), undefined=StrictUndefined, keep_trailing_newline=True
@@ -68,7 +79,7 @@ def render(release: Release, folder: Path, config: dict[str, Any]) -> str:
         dataset=release.dataset,
         release_id=release.release_id,
         values=config,
-        sealed=what_was_proven(release, folder),
+        sealed=sealed,
         skip=guard.SKIP,
         guard=inspect.getsource(guard).removeprefix(f'"""{guard.__doc__}"""').strip(),
     )

@@ -48,6 +48,11 @@ class S3Prefix:
         return S3Prefix(self.connection, self.target.below(relative))
 
     @property
+    def records(self) -> S3Prefix:
+        """The prefix beside this one that has the same in the form of few large files."""
+        return S3Prefix(self.connection, self.target.records)
+
+    @property
     def releases(self) -> S3Prefix:
         """The prefix beside this one that says what it holds, and who changes it."""
         return S3Prefix(self.connection, self.target.releases)

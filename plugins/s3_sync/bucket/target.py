@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from s3_sync.errors import InvalidTarget
 
 RELEASES = ".releases"
+RECORDS = ".records"
 POINTER = "latest.json"
 LEASE = "lease.json"
 
@@ -66,6 +67,11 @@ class S3Target:
     def releases(self) -> S3Target:
         """Where it is said, beside this target, what it holds and who changes it."""
         return self.sibling(RELEASES)
+
+    @property
+    def records(self) -> S3Target:
+        """Where the same is kept, beside this target, in the form of few large files."""
+        return self.sibling(RECORDS)
 
     def sibling(self, suffix: str) -> S3Target:
         """Return the target beside this one: ``s3://b/set/`` with suffix ``.releases``: ``s3://b/set.releases/``."""

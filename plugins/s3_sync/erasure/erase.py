@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.exceptions import ClientError
 
+from s3_sync.bucket.target import POINTER
 from s3_sync.errors import Final, NoAnswer, cause
 from s3_sync.listing.versions import VERSION, list_versions
 from s3_sync.proof.publish import put_file
@@ -84,6 +85,19 @@ def counts(found: pa.Table) -> dict[str, int]:
     markers = pc.sum(found["marker"]).as_py() or 0
     older = pc.sum(pc.and_not(pc.invert(found["latest"]), found["marker"])).as_py() or 0
     return {"objects": found.num_rows - markers - older, "versions": older, "markers": markers}
+
+
+def all_but(prefix: S3Prefix, keep: Sequence[str], *, check: Callable[[], None] = lambda: None) -> pa.Table:
+    """Delete every version and marker under ``prefix`` but what is there now in the folders ``keep``, and the pointer.
+
+    The pointer goes too where nothing is kept. Returns what was deleted (of `list_all`).
+    """
+    found = list_all(prefix)
+    there = pc.and_not(found["latest"], found["marker"])
+    stays = pc.and_(there, pc.or_(in_folders(found, keep), pc.equal(found["key"], POINTER)))
+    doomed = found.filter(pc.invert(stays)) if keep else found
+    delete_versions(prefix, doomed, check=check)
+    return doomed
 
 
 def delete_versions(prefix: S3Prefix, found: pa.Table, *, check: Callable[[], None] = lambda: None) -> None:

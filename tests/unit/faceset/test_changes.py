@@ -17,6 +17,7 @@ from include.faceset.report.changes import State
 from include.faceset.run.run import Run
 from include.faceset.steps import scan, select
 from include.faceset.training import arcface_torch
+from include.faceset.training.counts import Counts
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 
 
@@ -29,7 +30,7 @@ def of(result: Result) -> tuple[list[State], dict[str, Any]]:
 
 def values_of(run: Run, identities: int, images: int) -> dict[str, Any]:
     """What the config says, but for what follows from these two numbers and the release's id."""
-    values = arcface_torch.values(run, "", identities, images)
+    values = arcface_torch.values(run, Counts("", identities, images))
     return {name: value for name, value in values.items() if name not in {"output", "verbose"}}
 
 

@@ -32,6 +32,7 @@ from include.faceset.steps.retire import retire
 from include.faceset.steps.scan import scan
 from include.faceset.steps.summarise import dry_run, summarise
 from include.faceset.training import arcface_torch
+from include.faceset.training.counts import Counts
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 from tests.unit.faceset.test_parts import BASE, DAILY, WEEKLY
 from tests.unit.faceset.test_properties import EXPORTS, Files, path_of, trees, write
@@ -78,7 +79,7 @@ def publish(run: Run) -> Result:
     rows = rows.append_column("etag", pa.array([str(number) for number in range(rows.num_rows)]))
     tables.write(rows, folder / release.OBJECTS_FILE)
     tables.write(rows.select(["key", "sha256", "etag"]).replace_schema_metadata({"of": "a sync"}), run.sync_record())
-    config = arcface_torch.values(run, sealed.release_id, sealed.identities, sealed.images)
+    config = arcface_torch.values(run, Counts.of(sealed))
     put(folder / arcface_torch.file_name("faces"), arcface_torch.render(sealed, folder, config).encode())
     receipt.write(run, rewrite.finish_erasure(run))
     receipt.close(run)
@@ -242,7 +243,7 @@ def test_a_dry_run_foretells_and_changes_nothing(tmp_path: Path, history: Histor
     assert everything() == before
     facts = json.loads(summary.with_name("summary.json").read_text())
     in_last = {"people": 1, "images": 0, "disputed": 0}
-    assert facts["erase"] == {"listed": 1, **in_last, "releases": 3, "rows": 6 + 6 + 3, "parts": 0}
+    assert facts["erase"] == {"listed": 1, **in_last, "releases": 3, "rows": 6 + 6 + 3, "parts": 0, "numbers": 1}
     assert "1 are on the list. 1 of them are in the last release, with 0 images" in summary.read_text()
     real = run_to_seal(history.run("real", **changes))
     assert (facts["identities"], facts["images"]) == (real.sealed.identities, real.sealed.images)

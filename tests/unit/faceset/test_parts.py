@@ -14,6 +14,7 @@ from include.faceset.exports.parts import PartsError
 from include.faceset.steps import scan
 from include.faceset.steps.scan import ScanError
 from include.faceset.training import arcface_torch
+from include.faceset.training.counts import Counts
 from tests.unit.faceset.pipeline import FLAT, Result, face, make_dataset, make_run, put, run_to_seal
 
 WEEKLY = {**FLAT, "root": "weekly/{partition}"}
@@ -47,7 +48,7 @@ def write(root: Path, files: dict[tuple[str, str, str], bytes], partitions: list
 
 def config(result: Result) -> str:
     sealed = result.sealed
-    values = arcface_torch.values(result.run, sealed.release_id, sealed.identities, sealed.images)
+    values = arcface_torch.values(result.run, Counts.of(sealed))
     return arcface_torch.render(sealed, result.run.release(sealed.release_id), values)
 
 

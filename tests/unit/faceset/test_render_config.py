@@ -11,6 +11,7 @@ from easydict import EasyDict
 from include.faceset.steps import render
 from include.faceset.steps.render import ConfigError
 from include.faceset.training import arcface_torch
+from include.faceset.training.counts import Counts
 from tests.unit.faceset.pipeline import TREE, face, make_dataset, make_run, put, run_to_seal
 
 BASE = """
@@ -68,7 +69,7 @@ def test_the_trainer_reads_the_true_counts(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.usefixtures("exports")
 def test_without_upload_the_trainer_reads_the_output_folder(tmp_path: Path) -> None:
     run = make_run(make_dataset(tmp_path, [TREE]), skip_upload=True)
-    assert arcface_torch.values(run, "", 1, 2)["rec"] == str(tmp_path / "merged")
+    assert arcface_torch.values(run, Counts("", 1, 2))["rec"] == str(tmp_path / "merged")
 
 
 @pytest.mark.usefixtures("exports")
