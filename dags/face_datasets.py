@@ -73,8 +73,9 @@ def make_dag(dataset: Dataset) -> DAG:
         packed, erased, rendered, told = tasks.pack(), tasks.erase(), tasks.render_config(), tasks.summary()
         chain(tasks.preflight(), scanned, forgotten, filtered, copied, sealed)
         chain(sealed, *publishing(dataset), proven, packed, erased, rendered, told)
-        # So that a run without upload packs, erases and renders too, and a dry run has its summary.
-        sealed >> [packed, erased, rendered]
+        # So that a run without upload packs, erases and renders too, one of records alone is published, and a dry run
+        # has its summary.
+        sealed >> [proven, packed, erased, rendered]
         filtered >> told
     return dag
 

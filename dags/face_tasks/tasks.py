@@ -19,10 +19,12 @@ def asset_of(dataset: Dataset) -> Asset:
 
 
 def skip_if_upload_skipped(context: Any) -> None:
-    """Hook for the operators of the sync, which know nothing of this DAG's params and runs."""
-    current.after_seal()
+    """Hook for the operators of the sync, which know nothing of this DAG's params, runs and forms."""
+    run, _ = current.after_seal()
     if context["params"]["skip_upload"]:
         raise AirflowSkipException("skip_upload is set")
+    if "image_folder" not in run.dataset.forms:
+        raise AirflowSkipException("forms names no image_folder")
 
 
 @task(**NETWORK)
@@ -107,14 +109,17 @@ def seal() -> dict[str, Any]:
     return asdict(hand_over(run, seal_run(run)))
 
 
-@task(**NETWORK)
+@task(**NETWORK, trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 def verify() -> Iterator[Metadata]:
     """Prove the bucket: every key, size and checksum, listed afresh. Then publish the release, latest.json last."""
     from include.faceset.steps.publish import publish
 
     run, sealed = current.after_seal()
+    bucket = current.destination_of(run)
+    if bucket is None:
+        raise AirflowSkipException("skip_upload is set")
     with final():
-        published = publish(run, sealed["release_id"], current.destination_of(run))
+        published = publish(run, sealed["release_id"], bucket)
     yield Metadata(asset_of(run.dataset), extra=published)
 
 

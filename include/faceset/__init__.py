@@ -10,13 +10,15 @@ The story, in the order in which a file of an export meets it. Each step is one 
     restore      the same, where a run rolls back to a kept release
     seal         copied -> the release: manifest, ledger, class index, release id
     publish      the bucket is proven; then it says which release it holds
+    pack         release -> train.rec and train.idx, where the dataset has the form `record`
     erase        the people to erase go out of the bucket too, and a receipt says so
-    render       release -> <dataset>_imagefolder.py for the trainer
+    render       release -> <dataset>_imagefolder.py, <dataset>_record.py for the trainer
     summarise    release -> SUMMARY.md and summary.json
     retire       releases that are too old go
 
 The rooms that they draw on, lowest first: ``ground``, ``declared``, ``run``, ``exports``, ``images``, ``release``,
-``output``, ``training``, ``erasure``, ``report``; a room imports lower ones only (tests/unit/test_layers.py).
+``output``, ``records``, ``training``, ``erasure``, ``report``; a room imports lower ones only
+(tests/unit/test_layers.py).
 
 Words::
 
@@ -31,6 +33,8 @@ Words::
     pointer         latest.json, which says what release is in place
     owner           the run that works on an output; its turn is a number higher than all before
     attempt         one try of a task
+    label           an identity's class number, for good; its index is what ImageFolder counts
+    records         a release as two files, in the record form of MXNet
     people          those on the list of people to erase
 
 ``ports`` says what a step needs of a source and of a bucket; whoever starts a step hands it these.

@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 TASKS = [
     *("preflight", "scan", "forget", "filter_manifest", "copy_shard", "seal"),
-    *("approve_deletions", "sync", "verify", "erase", "render_config", "summary"),
+    *("approve_deletions", "sync", "verify", "pack", "erase", "render_config", "summary"),
 ]
 
 
@@ -60,7 +60,7 @@ print([task_id for task_id, task in tasks.items() if task.is_mapped])
     lines = printed.strip().splitlines()[-6:]
     assert lines[0] == str(TASKS)
     assert lines[1] == "1 False True"
-    network = ("preflight", "approve_deletions", "sync", "verify", "erase", "summary")
+    network = ("preflight", "approve_deletions", "sync", "verify", "pack", "erase", "summary")
     retries = {**dict.fromkeys(TASKS, 0), **dict.fromkeys(network, 3)}
     assert yaml.safe_load(lines[2]) == retries
     assert yaml.safe_load(lines[3]) == dict.fromkeys(TASKS, "default_pool")

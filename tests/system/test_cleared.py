@@ -25,7 +25,7 @@ NAME = "cleared"
 PREFIX = f"{NAME}/set"
 OF_NO_RELEASE = {".owner", ".work", "met"}
 """Below the releases: who is at work, what passes between a run's tasks, whom of the people to erase it has met."""
-AFTER_SEAL = ("approve_deletions", "sync", "verify", "erase", "render_config", "summary")
+AFTER_SEAL = ("approve_deletions", "sync", "verify", "pack", "erase", "render_config", "summary")
 TO_SEAL = ("scan", "forget", "filter_manifest", "copy_shard", "seal")
 
 

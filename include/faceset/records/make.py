@@ -111,11 +111,11 @@ def _write_all(attempt: Attempt, writer: RecordWriter, sealed: Release, earlier:
     reencoded = 0
     for record in safe_records(earlier[0]) if earlier else ():
         image = next(images)
-        _, label, content = recordio.decode(recordio.join(record))
-        if label != image.label:  # of another release, or with other class numbers
-            images = chain([image], images)
+        as_it_is = _is_of(record, image)
+        if not as_it_is and not _is_made_of(attempt.run, record, image):
+            images = chain([image], images)  # of another release, with other class numbers, or damaged
             break
-        reencoded += hashlib.sha256(content).digest() != image.sha256
+        reencoded += not as_it_is
         writer.append(record)
     for image, data in _contents(attempt.run, images):
         if hashlib.sha256(data).digest() != image.sha256:
@@ -134,6 +134,18 @@ def _write_all(attempt: Attempt, writer: RecordWriter, sealed: Release, earlier:
             "report it"
         )
     return reencoded
+
+
+def _is_of(record: bytes, image: Image) -> bool:
+    """Whether a record holds an image's own bytes under its label."""
+    _, label, content = recordio.decode(recordio.join(record))
+    return label == image.label and hashlib.sha256(content).digest() == image.sha256
+
+
+def _is_made_of(run: Run, record: bytes, image: Image) -> bool:
+    """Whether a record holds the PNG that an image was made into."""
+    _, label, content = recordio.decode(recordio.join(record))
+    return label == image.label and all(for_all_readers(data) == content for _, data in _contents(run, iter([image])))
 
 
 def _images(attempt: Attempt, sealed: Release) -> Iterator[Image]:

@@ -29,7 +29,9 @@ def as_png(data: bytes) -> bytes:
     """What the image folder's loader makes of an image (torchvision: Pillow, then `convert("RGB")`), as a PNG."""
     written = io.BytesIO()
     with Image.open(io.BytesIO(data)) as image:
-        image.convert("RGB").save(written, "PNG")
+        picture = image.convert("RGB")
+    picture.info.clear()  # a transparent colour, gamma and profile would be written too, and be applied by some
+    picture.save(written, "PNG")
     return written.getvalue()
 
 

@@ -14,6 +14,7 @@ from include.faceset.erasure import look, met
 from include.faceset.exports import parts
 from include.faceset.ground import sharded, tables
 from include.faceset.ledger import by_count, count_outcomes
+from include.faceset.records import packed
 from include.faceset.release import history, memory, release
 from include.faceset.release.release import Release
 from include.faceset.report import changes
@@ -21,7 +22,7 @@ from include.faceset.report.counts import count, histogram
 from include.faceset.report.took import Step
 from include.faceset.run.run import Run
 from include.faceset.run.selected import read_counts
-from include.faceset.training import schedule
+from include.faceset.training import arcface_torch_record, schedule
 from include.faceset.training.counts import Counts
 from include.faceset.training.trainers import wanted
 
@@ -71,8 +72,23 @@ def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] 
         "training_on_one_gpu": asdict(schedule.plan(settings, sealed.identities, sealed.images, gpus=1)),
         "expected": run.dataset.expected.model_dump(mode="json") if run.dataset.expected else None,
         "sync": dict(sync) if sync is not None else None,
+        "forms": list(run.dataset.forms),
+        "records": _records(run, folder, sealed),
         "durations_s": {step.task: step.seconds for step in took},
         "steps": [asdict(step) for step in took],
+    }
+
+
+def _records(run: Run, folder: Path, sealed: Release) -> dict[str, Any] | None:
+    """What was packed of a release, and its config; None if the dataset does not have that form."""
+    made = packed.read(folder)
+    if made is None or not arcface_torch_record.is_wanted(run, folder):
+        return None
+    return {
+        **asdict(made),
+        "bytes": sum(file.size for file in made.files.values()),
+        "config": arcface_torch_record.values(run, Counts.of(sealed)),
+        "config_file": arcface_torch_record.file_name(run.dataset.name),
     }
 
 

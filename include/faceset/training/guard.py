@@ -169,7 +169,7 @@ def check_all(rec: str, sealed: Mapping[str, Any], say: Callable[[str], None]) -
     wrong += (f"{key} is surplus" for key in _files(rec) if key not in keys)
     if wrong:
         shown = "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else "")
-        refuse(sealed, f"{len(wrong):,} files of {rec} differ: {shown}", REMEDY)
+        refuse(sealed, f"{len(wrong):,} files of {rec} differ: {shown}", f"Delete these files. {REMEDY}")
     return f"{done:,} files hold exactly the bytes of the release, and there is no other"
 
 

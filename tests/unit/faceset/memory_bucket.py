@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from include.faceset.ports import Bundle
+
 
 class NotHeldError(Exception):
     """The bucket was changed by somebody who does not hold its lease."""
@@ -51,6 +53,7 @@ class MemoryBucket:
     changes: list[str] = field(default_factory=list)
     uri: str = "s3://memory/set/"
     releases_uri: str = "s3://memory/set.releases/"
+    records_uri: str = "s3://memory/set.records/"
 
     @contextmanager
     def hold(self, owner: str) -> Iterator[Callable[[], None]]:
@@ -111,6 +114,36 @@ class MemoryBucket:
         for name in names:
             self.put(folder / name, f"{folder.name}/{name}", check)
         self.write("set.releases/", "latest.json", json.dumps(pointer).encode())
+
+    def records_pointer(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.there("set.records/").get("latest.json", b"{}"))
+        return found
+
+    def publish_records(self, bundle: Bundle, keep: Sequence[str], check: Callable[[], None]) -> None:
+        check()
+        place, name = "set.records/", bundle.folder.name
+        for key, sha256 in zip(bundle.objects["key"].to_pylist(), bundle.objects["sha256"].to_pylist(), strict=True):
+            content = self.there(place).get(f"{name}/{key}")
+            if content is None or hashlib.sha256(content).digest() != sha256:
+                content = (bundle.folder / key).read_bytes()
+                assert hashlib.sha256(content).digest() == sha256
+                self.write(place, f"{name}/{key}", content)
+        if self.records_pointer() != dict(bundle.pointer):
+            self.write(place, "latest.json", json.dumps(dict(bundle.pointer)).encode())
+        for key in list(self.there(place)):
+            if "/" in key and key.partition("/")[0] not in keep:
+                self.write(place, key, None)
+
+    def erase_records(self, keep: Sequence[str], check: Callable[[], None]) -> dict[str, int]:
+        found = self._found("set.records/", lambda _: True)
+        doomed = [
+            (one, latest)
+            for one, latest in zip(found.versions, found.latest, strict=True)
+            if not (keep and latest and one.content is not None and one.key.partition("/")[0] in {"latest.json", *keep})
+        ]
+        gone = Found([one for one, _ in doomed], [latest for _, latest in doomed])
+        self.erase(gone, check)
+        return gone.counts
 
     def put(self, path: Path, key: str, check: Callable[[], None]) -> None:
         check()

@@ -9,7 +9,7 @@ import pytest
 from include.faceset.erasure import receipt
 from include.faceset.release import release
 from include.faceset.run.run import Run
-from include.faceset.steps import erase, publish, retire, summarise
+from include.faceset.steps import erase, pack, publish, retire, summarise
 from include.faceset.steps.render import render_config
 from tests.unit.faceset.memory_bucket import MemoryBucket
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
@@ -24,6 +24,7 @@ def deliver(run: Run, bucket: MemoryBucket) -> tuple[Result, dict[str, Any] | No
     bucket.bring(run.output)
     sealed = result.sealed
     publish.publish(run, sealed.release_id, bucket)
+    pack.pack(run, sealed.release_id, bucket)
     erased = erase.erase(run, sealed.release_id, bucket)
     render_config(run, sealed)
     summarise.tell(run, sealed.release_id, [], SYNCED, erased, bucket=bucket)
@@ -132,3 +133,71 @@ def test_old_releases_go_in_the_bucket_before_they_go_here(tmp_path: Path, expor
     second, _ = deliver(make_run(dataset, "2"), bucket)
     assert bucket.releases(release.ID) == [second.sealed.release_id]
     assert not first.run.release(first.sealed.release_id).exists()
+
+
+def of_records(run: Run, bucket: MemoryBucket) -> dict[str, bytes]:
+    """What lies beside the prefix in the record form: it is what lies on the disk, and its pointer names it."""
+    there = bucket.there("set.records/")
+    pointer = json.loads(there.pop("latest.json"))
+    assert pointer["records"] == f"{bucket.records_uri}{pointer['release_id']}/"
+    folder = run.records / pointer["release_id"]
+    for name in ("train.rec", "train.idx"):
+        assert there[f"{folder.name}/{name}"] == (folder / name).read_bytes()
+    return there
+
+
+def test_records_lie_beside_the_prefix_and_those_of_releases_before_go(
+    tmp_path: Path, exports: Path, bucket: MemoryBucket
+) -> None:
+    dataset = make_dataset(tmp_path, [TREE], forms=["image_folder", "record"])
+    first, _ = deliver(make_run(dataset, "1"), bucket)
+    assert len(of_records(first.run, bucket)) == 2
+    put(exports / "a/new.jpg", face(77))
+    second, _ = deliver(make_run(dataset, "2"), bucket)
+    assert {key.partition("/")[0] for key in of_records(second.run, bucket)} == {second.sealed.release_id}
+    changes = [change for change in bucket.changes if "set.records/" in change][3:]
+    assert changes[-2:] == [
+        f"delete set.records/{first.sealed.release_id}/{name}" for name in ("train.idx", "train.rec")
+    ]
+    assert changes[-3] == "put set.records/latest.json", "the new ones are pointed to before the old ones go"
+    names = {key.partition("/")[2] for key in bucket.there("set.releases/") if key.startswith(second.sealed.release_id)}
+    assert {"faces_record.py", "records.json"} < names
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_nothing_is_left_of_a_person_in_any_records(
+    tmp_path: Path, exports: Path, bucket: MemoryBucket, keep: int
+) -> None:
+    settings: dict[str, Any] = {"forms": ["image_folder", "record"], "keep_records": keep}
+    images = [(exports / CANARY / f"{number}.jpg").read_bytes() for number in range(2)]
+    deliver(make_run(make_dataset(tmp_path, [TREE], **settings), "1"), bucket)
+    assert any(images[0] in (one.content or b"") for one in bucket.kept if one.place == "set.records/")
+    put(exports / "a/new.jpg", face(77))
+    deliver(make_run(make_dataset(tmp_path, [TREE], **settings), "2"), bucket)
+    listed = people(tmp_path, CANARY)
+    result, _ = deliver(make_run(make_dataset(tmp_path, [TREE], suppressed=str(listed), **settings), "3"), bucket)
+    of_records(result.run, bucket)
+    everything = [one.content or b"" for one in bucket.kept]
+    everything += [path.read_bytes() for path in tmp_path.glob("merged*/**/*") if path.is_file()]
+    assert not any(image in content for image in images for content in everything)
+    assert len(written(result.run)) == 1
+
+
+def test_records_alone_are_published_where_no_image_is(tmp_path: Path, exports: Path, bucket: MemoryBucket) -> None:
+    run = make_run(make_dataset(tmp_path, [TREE], forms=["record"]), "1")
+    result = run_to_seal(run)
+    name = result.sealed.release_id
+    publish.publish(run, name, bucket)
+    pack.pack(run, name, bucket)
+    assert [path.name for path in render_config(run, result.sealed)] == ["faces_record.py"]
+    summarise.tell(run, name, [], None, None, bucket=bucket)
+    assert bucket.there("set/") == {}
+    assert len(of_records(run, bucket)) == 2
+    assert f"{name}/objects.parquet" not in bucket.there("set.releases/")
+    text = (run.release(name) / "SUMMARY.md").read_text()
+    assert "images** (" in text
+    assert "are in the bucket, in the record form alone" in text
+    assert "imagefolder" not in text
+    bucket.bring(run.output)
+    with pytest.raises(publish.NotEmptyError, match="10 objects lie at s3://memory/set/, and forms names no"):
+        publish.publish(run, name, bucket)
