@@ -30,8 +30,10 @@ BUCKET = "faces"
 PREFIX = "sets/faces/"
 TASKS = (
     *("preflight", "scan", "forget", "filter_manifest", "copy_shard", "seal"),
-    *("approve_deletions", "sync", "verify", "erase", "render_config", "summary"),
+    *("approve_deletions", "sync", "verify", "pack", "erase", "render_config", "summary"),
 )
+CHANGED = ("merged", "merged.records", "merged.releases")
+"""What a run can change on the disk."""
 STOPPED = int(signal.SIGSTOP)
 Like = Literal["task", "run", "other run"]
 CLAIM = "claim.json"
@@ -128,6 +130,7 @@ class Deployment:
             "exports": [FLAT, TREE],
             "shards": 2,
             "training": SMALL,
+            "forms": ["image_folder", "record"],
             "keep_releases": 2,
             "max_delete_fraction": 1.0,
         }
@@ -199,13 +202,13 @@ class Deployment:
 
     def save(self, folder: Path) -> dict[str, bytes]:
         """Copy what a run can change on disk into `folder`; the objects."""
-        for name in ("merged", "merged.releases"):
+        for name in CHANGED:
             if (self.folder / name).exists():
                 shutil.copytree(self.folder / name, folder / name, symlinks=True)
         return self.objects()
 
     def restore(self, folder: Path, objects: dict[str, bytes]) -> None:
-        for name in ("merged", "merged.releases"):
+        for name in CHANGED:
             shutil.rmtree(self.folder / name, ignore_errors=True)
             if (folder / name).exists():
                 shutil.copytree(folder / name, self.folder / name, symlinks=True)
@@ -233,7 +236,7 @@ class Deployment:
     def seen(self, like: Like = "task") -> dict[str, Any]:
         """Everything there is, but for what every run has of its own (`essence`)."""
         found: dict[str, Any] = {}
-        for top in ("exports", "merged", "merged.releases"):
+        for top in ("exports", *CHANGED):
             for path in sorted((self.folder / top).rglob("*")):
                 status = path.lstat()
                 name = str(path.relative_to(self.folder))

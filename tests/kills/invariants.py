@@ -34,6 +34,12 @@ def check_pointers(deployment: Deployment, where: str) -> None:
         assert hashlib.sha256(sealed).hexdigest() == json.loads(pointer)["manifest_sha256"], where
         there = {key.removeprefix(PREFIX): content for key, content in objects.items() if key.startswith(PREFIX)}
         assert digests(there) == wanted(sealed), where
+    records = PREFIX.removesuffix("/") + ".records/"
+    if pointer := objects.get(f"{records}latest.json"):
+        said = json.loads(pointer)
+        for name, file in said["files"].items():
+            content = objects[f"{records}{said['release_id']}/{name}"]
+            assert (len(content), hashlib.sha256(content).hexdigest()) == (file["size"], file["sha256"]), where
 
 
 def digests(files: dict[str, bytes]) -> dict[str, bytes]:
