@@ -157,9 +157,9 @@ lock: $(STAMP) ## Resolve requirements*.txt into requirements.lock (newest versi
 	@$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
 	    --custom-compile-command 'make lock' --output-file requirements.lock \
 	    requirements.txt requirements-cluster.txt requirements-dev.txt
-	@for server in moto localstack; do \
+	@for apart in servers/moto servers/localstack training_host/mxnet; do \
 	    $(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
-	        --custom-compile-command 'make lock' --output-file tests/servers/$$server.lock tests/servers/$$server.txt; \
+	        --custom-compile-command 'make lock' --output-file tests/$$apart.lock tests/$$apart.txt; \
 	done
 
 .PHONY: audit

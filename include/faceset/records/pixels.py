@@ -11,6 +11,8 @@ import struct
 
 from PIL import Image
 
+from include.faceset.images.judge import without_warnings
+
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _FRAMES = {0xC0, 0xC1, 0xC2}
 """Baseline, extended and progressive, coded by Huffman (ITU T.81, table B.1)."""
@@ -28,7 +30,7 @@ def for_all_readers(data: bytes) -> bytes:
 def as_png(data: bytes) -> bytes:
     """What the image folder's loader makes of an image (torchvision: Pillow, then `convert("RGB")`), as a PNG."""
     written = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as image:
+    with without_warnings(), Image.open(io.BytesIO(data)) as image:
         picture = image.convert("RGB")
     picture.info.clear()  # a transparent colour, gamma and profile would be written too, and be applied by some
     picture.save(written, "PNG")
