@@ -35,6 +35,7 @@ class Outcome(StrEnum):
     TRANSPARENT = "transparent"
     TOO_LARGE = "too_large"
     ARCHIVED = "archived"
+    HELD_OUT = "held_out"
 
 
 RULES = 1
@@ -61,6 +62,7 @@ EXPLANATIONS = {
     Outcome.CHANGED_DURING_RUN: "it changed, grew or vanished between scan and copy; the next run takes it",
     Outcome.SUPPRESSED: "its identity is on the list of people to erase",
     Outcome.TOO_LARGE: "larger than max_file_size, and not to be judged without reading most of it into memory",
+    Outcome.HELD_OUT: "good, but its identity is held out of the training set, to verify models by (holdout)",
     Outcome.ARCHIVED: "an object that S3 has archived: restore it, and the next run takes it",
 }
 

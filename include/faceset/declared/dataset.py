@@ -17,6 +17,7 @@ from croniter import croniter
 from pydantic import Field, PositiveInt, PrivateAttr, field_validator, model_validator
 
 from include.faceset.declared.export import END, Declared
+from include.faceset.declared.holdout import Holdout
 from include.faceset.declared.layouts import LAYOUTS
 from include.faceset.declared.training import Expected, Training
 
@@ -121,6 +122,9 @@ class Dataset(Declared):
         "<output>.records/.",
     )
     keep_records: PositiveInt = Field(1, description="Releases whose records to keep.")
+    holdout: Holdout | None = Field(
+        None, description="Hold identities out of the training set, and draw pairs of their images to verify models by."
+    )
     training: Training = Training()
     expected: Expected | None = None
     _suppressed_beside: Path | None = PrivateAttr(None)

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from include.faceset.declared.dataset import Dataset
+from include.faceset.declared.holdout import Holdout
 from include.faceset.declared.layouts import LAYOUTS
 from include.faceset.declared.training import Expected, Training
 from include.faceset.errors import Final
@@ -111,6 +112,7 @@ def _allowed(where: list[int | str]) -> str:
     """The fields that there may be at a place in the file."""
     models: dict[str, tuple[type[BaseModel], ...]] = {
         "training": (Training,),
+        "holdout": (Holdout,),
         "expected": (Expected,),
         "exports": LAYOUTS,
     }

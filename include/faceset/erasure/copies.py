@@ -10,6 +10,7 @@ from include.faceset.ground import files
 from include.faceset.people import People
 from include.faceset.release import history, release
 from include.faceset.run.run import RELEASE_FILE, Run
+from include.faceset.training import verification
 from include.faceset.training.trainers import TRAINERS
 
 
@@ -67,6 +68,7 @@ def published_files(run: Run) -> list[str]:
         *release.SEALED_FILES,
         *(trainer.file_name(run.dataset.name) for trainer in TRAINERS),
         release.RECORDS_FILE,
+        verification.file_name(run.dataset.name),
         release.SUMMARY_FILE,
         release.SUMMARY_JSON_FILE,
     ]

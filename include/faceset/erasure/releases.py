@@ -21,7 +21,7 @@ from include.faceset.people import People
 from include.faceset.release import classes, release
 from include.faceset.release.release import Release
 from include.faceset.run.run import Run
-from include.faceset.training import schedule
+from include.faceset.training import schedule, verification
 from include.faceset.training.counts import Counts
 from include.faceset.training.trainers import wanted
 
@@ -70,6 +70,9 @@ def make_anew(run: Run, listed: People, folder: Path, building: Path, found: Fou
                 _write_others(listed, folder / name, building / name, key)
         anew = _sealed(before, building)
         release.write(anew, building, within=building)
+    pairs = verification.file_name(before.dataset)
+    if (folder / pairs).exists():
+        verification.rewrite(folder / pairs, building / pairs, new, within=building)
     _tell(run, folder, building, anew)
     return anew
 

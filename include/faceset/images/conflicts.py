@@ -3,18 +3,22 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset.ledger import LEDGER, Outcome, kept
+from include.faceset.images import held_out
+from include.faceset.ledger import LEDGER, Outcome
 
 
 def settle(ledger: pa.Table, shared: pa.Array, min_images: int) -> pa.Table:
-    """Take out the images of a shard whose bytes are `shared`, then the identities left with too few."""
-    is_kept = pc.equal(ledger["outcome"], Outcome.KEPT.value)
-    in_conflict = pc.and_(is_kept, pc.is_in(ledger["sha256"], value_set=shared))
+    """Take out the images of a shard whose bytes are `shared`, then the identities left with too few.
+
+    Images that are held out count like those that are kept: what verifies a model must not have trained it.
+    """
+    is_good = pc.is_in(ledger["outcome"], value_set=held_out.GOOD)
+    in_conflict = pc.and_(is_good, pc.is_in(ledger["sha256"], value_set=shared))
     ledger = _with_outcome(ledger, in_conflict, Outcome.IDENTITY_CONFLICT)
-    left = kept(ledger).group_by("identity").aggregate([([], "count_all")])
+    left = held_out.good(ledger).group_by("identity").aggregate([([], "count_all")])
     enough = left["identity"].filter(pc.greater_equal(left["count_all"], min_images)).combine_chunks()
-    still_kept = pc.equal(ledger["outcome"], Outcome.KEPT.value)
-    too_few = pc.and_(still_kept, pc.invert(pc.is_in(ledger["identity"], value_set=enough)))
+    still_good = pc.is_in(ledger["outcome"], value_set=held_out.GOOD)
+    too_few = pc.and_(still_good, pc.invert(pc.is_in(ledger["identity"], value_set=enough)))
     return _with_outcome(ledger, too_few, Outcome.TOO_FEW_IMAGES)
 
 

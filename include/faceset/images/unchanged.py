@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from include.faceset.exports.on_disk import open_folder
 from include.faceset.ground import tables, times
+from include.faceset.images import held_out
 from include.faceset.ledger import LEDGER, Outcome, kept
 from include.faceset.names import as_text
 from include.faceset.run.attempt import Attempt
@@ -85,7 +86,7 @@ def take_over(run: Run, rows: pa.Table, known: pa.Table) -> pa.Table:
     """Return the ledger rows of the identities of a shard that need no work at all.
 
     Their files are unchanged, their disputes are taken over, and the output, if any, holds what it should. Images in
-    dispute, and those that a dispute left too few, come back as `kept`, without a key: as `seal` found them.
+    dispute, and those that a dispute left too few, come back as good ones, without a key: as `seal` found them.
 
     Args:
         run: the run; its `min_images` is that of the last release.
@@ -97,13 +98,16 @@ def take_over(run: Run, rows: pa.Table, known: pa.Table) -> pa.Table:
     taken_over = tables.read(run.disputes)["sha256"].combine_chunks()
     open_again = rows.filter(pc.and_not(disputed, pc.is_in(rows["sha256"], value_set=taken_over)))["identity"]
     rows = tables.without(rows, "identity", open_again)
+    ruled_anew = rows.filter(pc.invert(held_out.as_ruled(run.dataset, rows)))["identity"]
+    rows = tables.without(rows, "identity", ruled_anew)
     if run.on_disk:
         rows = tables.only(rows, "identity", _in_place(run, rows))
 
     disputed = pc.equal(rows["outcome"], Outcome.IDENTITY_CONFLICT.value)
     in_dispute = pc.is_in(rows["identity"], value_set=rows.filter(disputed)["identity"].combine_chunks())
     left_too_few = pc.and_(in_dispute, pc.equal(rows["outcome"], Outcome.TOO_FEW_IMAGES.value))
-    outcome = pc.if_else(pc.or_(disputed, left_too_few), Outcome.KEPT.value, rows["outcome"])
+    good = pc.if_else(held_out.of_rows(run.dataset, rows), Outcome.HELD_OUT.value, Outcome.KEPT.value)
+    outcome = pc.if_else(pc.or_(disputed, left_too_few), good, rows["outcome"])
     return rows.set_column(LEDGER.get_field_index("outcome"), LEDGER.field("outcome"), outcome)
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from include.faceset import names
+from include.faceset.declared.dataset import Dataset
 from include.faceset.exports.opening import Read, is_unchanged
 from include.faceset.exports.rows import Row
-from include.faceset.images import judge, large
+from include.faceset.images import held_out, judge, large
 from include.faceset.images.large import Large
 from include.faceset.ledger import Outcome
 from include.faceset.run.run import Run
@@ -57,14 +58,20 @@ class Verdicts:
         key = f"{row.identity}/{name}"
         self.rows.append(row._replace(outcome=Outcome.KEPT.value, key=key, staged_mtime_ns=staged_mtime_ns))
 
-    def give_up(self) -> list[str]:
-        """Keep none after all, since they are too few; the names that they had."""
+    def give_up(self, outcome: Outcome = Outcome.TOO_FEW_IMAGES) -> list[str]:
+        """Keep none after all, since they are too few, or held out; the names that they had."""
         names = list(self.names)
         for index in self.names.values():
             row = self.rows[index]
-            self.rows[index] = row._replace(outcome=Outcome.TOO_FEW_IMAGES.value, key=None, staged_mtime_ns=None)
+            self.rows[index] = row._replace(outcome=outcome.value, key=None, staged_mtime_ns=None)
         self.names.clear()
         return names
+
+    def judge_together(self, dataset: Dataset, identity: str, min_images: int) -> list[str]:
+        """Give up an identity that has too few images, or is held out; the names that its images had."""
+        if len(self.names) < min_images:
+            return self.give_up()
+        return self.give_up(Outcome.HELD_OUT) if held_out.holds(dataset, identity) else []
 
     def free_name(self, row: Row) -> str:
         """The file's name, or with its export in front where an earlier file of the identity has that name."""

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from include.faceset.exports.rows import Row, rows_of
 from include.faceset.ground import tables
+from include.faceset.images import held_out
 from include.faceset.images.conflicts import settle
 from include.faceset.images.unchanged import with_known
 from include.faceset.images.verdicts import OF_THE_BYTES, Judged, Verdicts
@@ -125,7 +126,9 @@ def foreseen(run: Run) -> list[State]:
     if run.params.release is not None:  # nothing is judged again
         return [State(tables.read(run.selected(one)).select(IMAGE.names), pa.array([], pa.string())) for one in shards]
     ledgers = [_judged(run, one) for one in shards]
-    hashes = pa.chunked_array([chunk for one in ledgers for chunk in kept(one)["sha256"].chunks], pa.binary(32))
+    hashes = pa.chunked_array(
+        [chunk for one in ledgers for chunk in held_out.good(one)["sha256"].chunks], pa.binary(32)
+    )
     counted = pc.value_counts(hashes.drop_null())
     shared = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
     settled = [settle(one, shared, run.params.min_images) for one in ledgers]
@@ -136,7 +139,7 @@ def _judged(run: Run, shard: int) -> pa.Table:
     """Ledger rows of what was selected of a shard, as the copying would leave them."""
     rows: list[Row] = []
     selected = with_known(tables.read(run.selected(shard)), known_files(run, shard))
-    for _, group in groupby(rows_of(selected), key=lambda row: row.identity):
+    for identity, group in groupby(rows_of(selected), key=lambda row: row.identity):
         verdicts = Verdicts()
         for row in group:
             rejected = Outcome(row.outcome) if row.outcome in OF_THE_BYTES else None
@@ -144,8 +147,7 @@ def _judged(run: Run, shard: int) -> pa.Table:
                 verdicts.reject(row, rejected)
             else:
                 verdicts.keep(row, verdicts.free_name(row), None)
-        if len(verdicts.names) < run.params.min_images:
-            verdicts.give_up()
+        verdicts.judge_together(run.dataset, identity, run.params.min_images)
         rows.extend(verdicts.rows)
     return tables.of_rows(rows, LEDGER)
 

@@ -22,7 +22,7 @@ from include.faceset.report.counts import count, histogram
 from include.faceset.report.took import Step
 from include.faceset.run.run import Run
 from include.faceset.run.selected import read_counts
-from include.faceset.training import arcface_torch_record, schedule
+from include.faceset.training import arcface_torch_record, schedule, verification
 from include.faceset.training.counts import Counts
 from include.faceset.training.trainers import wanted
 
@@ -73,6 +73,7 @@ def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] 
         "expected": run.dataset.expected.model_dump(mode="json") if run.dataset.expected else None,
         "sync": dict(sync) if sync is not None else None,
         "forms": list(run.dataset.forms),
+        "pairs_file": verification.file_name(sealed.dataset) if verification.is_there(folder, sealed.dataset) else None,
         "records": _records(run, folder, sealed),
         "durations_s": {step.task: step.seconds for step in took},
         "steps": [asdict(step) for step in took],

@@ -152,10 +152,9 @@ def copy_identity(shard: Shard, identity: str, rows: Iterable[Row]) -> Verdicts:
             for row in group:
                 if not _taken_over(run, verdicts, row, present):
                     _copy_file(shard, verdicts, row, descriptor, staged)
-    if len(verdicts.names) < run.params.min_images:
-        for name in verdicts.give_up():
-            if run.on_disk:
-                (staged / name).unlink(missing_ok=True)
+    for name in verdicts.judge_together(run.dataset, identity, run.params.min_images):
+        if run.on_disk:
+            (staged / name).unlink(missing_ok=True)
     if run.on_disk:
         place(shard.attempt, staged, present, set(verdicts.names), shard.placed)
     return verdicts

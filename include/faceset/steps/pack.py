@@ -1,4 +1,4 @@
-"""pack: a sealed release becomes two files of records, on the disk and beside the bucket's prefix."""
+"""pack: what a training host has beside the images: two files of records, and the pairs to verify by."""
 
 from typing import Any
 
@@ -13,10 +13,11 @@ from include.faceset.release.release import Release
 from include.faceset.run import owner
 from include.faceset.run.attempt import trying
 from include.faceset.run.run import Run
+from include.faceset.training import verification
 
 
 def pack(run: Run, release_id: str, bucket: Bucket | None) -> dict[str, Any] | None:
-    """Pack a release that was sealed and, without `skip_upload`, publish its records, their pointer last.
+    """Write the pairs of a release to verify by, and its records; without `skip_upload` publish these, pointer last.
 
     Args:
         run: the run.
@@ -27,13 +28,17 @@ def pack(run: Run, release_id: str, bucket: Bucket | None) -> dict[str, Any] | N
         Counts for Airflow; None where the dataset does not have the form `record`.
 
     Raises:
+        HoldoutError: too little is held out, or it is no longer what was sealed.
         NotReadyError: the records do not fit on the disk.
         PackError: there are too many classes, or the release is no longer what was sealed.
         SupersededError: a later try, or a later run, has begun.
     """
+    folder = run.release(release_id)
+    if run.dataset.holdout is not None and not verification.is_there(folder, run.dataset.name):
+        with trying(run, "pack") as attempt:
+            verification.write(attempt, folder)
     if "record" not in run.dataset.forms:
         return None
-    folder = run.release(release_id)
     sealed, label_table = release.read(folder), order.digest_labels(folder)
     _check_labels(sealed)
     with trying(run, "pack") as attempt:

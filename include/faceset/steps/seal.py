@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from include.faceset.erasure import receipt
 from include.faceset.exports import parts
 from include.faceset.ground import sharded, sorted_merge, tables
+from include.faceset.images import held_out
 from include.faceset.images.conflicts import settle
 from include.faceset.ledger import LEDGER, RULES, balance, count_rows, kept
 from include.faceset.output.tidy import SealError, bring_to
@@ -27,6 +28,7 @@ from include.faceset.release.release import Release
 from include.faceset.run import owner, turns
 from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import Run
+from include.faceset.training import verification
 
 _MANIFEST_COLUMNS = ["identity", "key", "sha256", "size", "mtime_ns", "export", "path", "format", "colour", "etag"]
 RELEASE_MANIFEST = pa.schema([LEDGER.field(name) for name in _MANIFEST_COLUMNS])
@@ -87,6 +89,7 @@ def seal(run: Run) -> Release:
     A run that rolls back proves the output against the release that it restored, whose folder stays as it is.
 
     Raises:
+        HoldoutError: too little is held out for the pairs that are asked for.
         LedgerError: the ledger does not balance.
         SealError: no image is left, or a file of the release is not on disk as it was written.
     """
@@ -110,6 +113,7 @@ def _seal(attempt: Attempt) -> Release:
     run, building = attempt.run, attempt.new
     parts.check_noted(run)
     images = _settled(attempt, building / release.LEDGER_FILE)
+    verification.check(run, building / release.LEDGER_FILE)
     if run.on_disk:
         bring_to(attempt, lambda shard: sorted_merge.read_sorted(images[shard]))
     digest = release.Digest()
@@ -182,11 +186,11 @@ def _settled(attempt: Attempt, path: Path) -> list[Path]:
 
 
 def _shared_bytes(attempt: Attempt) -> pa.Array:
-    """SHA-256 of images that are kept more than once; since no identity keeps bytes twice, under two identities."""
+    """SHA-256 of good images that are there twice; since no identity keeps bytes twice, under two identities."""
     run = attempt.run
     with _explained():
         total = sum(pq.read_metadata(run.selected(shard)).num_rows for shard in range(run.params.shards))
-    hashes = (kept(_copied(run, shard, ["outcome", "sha256"]))["sha256"] for shard in range(run.params.shards))
+    hashes = (held_out.good(_copied(run, shard, ["outcome", "sha256"]))["sha256"] for shard in range(run.params.shards))
     return sorted_merge.repeated(hashes, total, attempt.folder / "hashes.parquet")
 
 

@@ -22,6 +22,7 @@ from include.faceset.report.took import Step
 from include.faceset.run import owner
 from include.faceset.run.attempt import trying
 from include.faceset.run.run import Run
+from include.faceset.training import verification
 from include.faceset.training.trainers import wanted
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,8 @@ def publish_summary(run: Run, release_id: str, bucket: Bucket) -> None:
     """Put the config and the summary of a release beside the bucket's prefix."""
     folder = run.release(release_id)
     names = [trainer.file_name(run.dataset.name) for trainer in wanted(run, folder)]
-    names += [release.RECORDS_FILE] if (folder / release.RECORDS_FILE).exists() else []
+    beside = (release.RECORDS_FILE, verification.file_name(run.dataset.name))
+    names += [name for name in beside if (folder / name).exists()]
     with bucket.hold(owner.token(run)) as check:
         for name in (*names, release.SUMMARY_FILE, release.SUMMARY_JSON_FILE):
             bucket.put(folder / name, f"{release_id}/{name}", check)

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from include.faceset.release import release as releases
 from include.faceset.release.release import Release
 from include.faceset.run.run import Run
-from include.faceset.training import guard, schedule
+from include.faceset.training import guard, schedule, verification
 from include.faceset.training.counts import Counts
 
 _IMPORT = "import runpy, sys; print(repr(dict(runpy.run_path(sys.argv[1])['config'])))"
@@ -52,8 +52,15 @@ def values(run: Run, counts: Counts) -> dict[str, Any]:
         "num_epoch": training.num_epoch,
         "warmup_epoch": training.warmup_epoch,
         "verbose": schedule.plan(training, counts.identities, counts.images).verbose,
-        "val_targets": list(training.val_targets),
+        "val_targets": [*training.val_targets, *_held_out(run, counts)],
     }
+
+
+def _held_out(run: Run, counts: Counts) -> list[str]:
+    """The name of the release's own pairs, if it has them; of a release that is only foreseen, if it would."""
+    name = verification.file_name(run.dataset.name)
+    there = verification.is_there(run.release(counts.release_id), run.dataset.name)
+    return [name.removesuffix(".bin")] if (there if counts.release_id else run.dataset.holdout) else []
 
 
 def _filled_in(text: str, names: dict[str, str]) -> str:
