@@ -25,7 +25,7 @@ override $(1) := $$(value $(1))
 export $(1)
 endif
 endef
-$(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE ROWS ROUNDS RESULTS ARGS,$(eval $(call verbatim,$(name))))
+$(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE ROWS ROUNDS RESULTS ARGS ARCFACE RELEASE STEPS TRAINER_PYTHON,$(eval $(call verbatim,$(name))))
 
 ##@ Use
 .PHONY: run
@@ -110,6 +110,10 @@ s3-servers: $(STAMP) ## What is promised of every S3 server, put to SeaweedFS, L
 .PHONY: training-host
 training-host: $(STAMP) ## What a training host does with what was published, with its own tools
 	@$(BIN)/pytest tests/training_host -rs
+
+.PHONY: trainer
+trainer: $(STAMP) ## The trainer's own code on a release: ARCFACE=<checkout>/recognition/arcface_torch [STEPS=20] [RELEASE=…]
+	@exec $(PY) -m local.commands.trainer
 
 .PHONY: kills
 kills: export EVERY_STEP := 1
