@@ -4,25 +4,25 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from bench import disk, growth, parse, peers, pipeline, report, s3, scale
+from bench import disk, growth, parse, peers, pipeline, records, report, s3, scale
 from bench.measure import BenchError, Row, measure
 from local.airflow.settings import ROOT, state_folder
 from local.commands.run import UsageError, command
 from local.s3 import seaweed
 from local.sample.sample import Counts, make_reference
 
-DISK = ("parse", "scan", "copy", "link")
-S3 = ("upload", "upload-aws", "unchanged", "verify")
+DISK = ("parse", "scan", "copy", "link", "pack", "read")
+S3 = ("upload", "upload-aws", "unchanged", "verify", "publish")
 DAG = ("dag", "dag-shell")
 ROWS = (*DISK, "sink", *S3, *DAG, "growth", "scale")
-MAKES_FILES = {"copy", "link", "growth", *DAG}
+MAKES_FILES = {"copy", "link", "growth", "pack", "read", "publish", *DAG}
 EXT4_REMEMBERS_S = 360
 """ext4 gives no inode away again that was freed less than 60 to 360 s ago, and looks at all of them for every file that
 is made, which then takes four times as long: `recently_deleted` in fs/ext4/ialloc.c."""
@@ -46,18 +46,22 @@ class Bench:
         return self.counts.flat_files + self.counts.folder_files
 
 
+ON_DISK: dict[str, Callable[[Bench], Row]] = {
+    "parse": lambda bench: parse.parse_row(bench.scratch),
+    "scan": lambda bench: disk.scan_row(bench.corpus, bench.scratch, bench.scanned),
+    "copy": lambda bench: disk.copy_row(bench.corpus, bench.scratch, bench.counts.folder_files),
+    "link": lambda bench: disk.link_row(bench.corpus, bench.scratch, bench.counts.folder_files),
+    "pack": lambda bench: records.pack_row(bench.corpus, bench.scratch, bench.counts.folder_files),
+    "read": lambda bench: records.read_row(bench.corpus, bench.scratch, bench.counts.folder_files),
+}
+
+
 @contextmanager
 def row(name: str, bench: Bench) -> Iterator[Row]:
     """A row, with the servers that it needs."""
     corpus, scratch, images = bench.corpus, bench.scratch, bench.counts.folder_files
-    if name == "parse":
-        yield parse.parse_row(scratch)
-    elif name == "scan":
-        yield disk.scan_row(corpus, scratch, bench.scanned)
-    elif name == "copy":
-        yield disk.copy_row(corpus, scratch, images)
-    elif name == "link":
-        yield disk.link_row(corpus, scratch, images)
+    if name in ON_DISK:
+        yield ON_DISK[name](bench)
     elif name == "sink":
         with s3.sink() as endpoint:
             nobody = seaweed.Credentials("nobody", "nothing")
@@ -67,6 +71,8 @@ def row(name: str, bench: Bench) -> Iterator[Row]:
             bucket = s3.bucket(server.endpoint, server.user, _tools(), scratch / "clients")
             if name in {"upload", "upload-aws"}:
                 yield s3.upload_row(bucket, corpus, images, aws=name == "upload-aws")
+            elif name == "publish":
+                yield records.publish_row(bucket, corpus, scratch, images)
             elif name == "unchanged":
                 yield s3.unchanged_row(bucket, corpus, images)
             else:

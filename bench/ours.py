@@ -32,6 +32,7 @@ def make_run(source: str, output: str, **changes: Any) -> Any:
             "destination": "s3://bench/set/",
             "exports": EXPORTS,
             "shards": SHARDS,
+            "forms": ["image_folder", "record"],
         }
     )
     return Run(dataset, params.check(changes, dataset), "bench")
@@ -69,6 +70,29 @@ def seal(**arguments: Any) -> None:
     from include.faceset.steps.seal import seal as seal_run
 
     seal_run(make_run(**arguments))
+
+
+def pack(**arguments: Any) -> None:
+    """The task `pack`, without upload."""
+    _pack(make_run(**arguments, skip_upload=True), None)
+
+
+def publish_records(destination: str, **arguments: Any) -> None:
+    """The same, of what is packed already, to a bucket."""
+    from s3_sync.destination import S3Destination
+
+    run = make_run(**arguments, destination=destination)
+    _pack(run, S3Destination.reach(destination, holder="a measurement", aws_conn_id=None))
+
+
+def _pack(run: Any, bucket: Any) -> None:
+    from include.faceset.release import pointer
+    from include.faceset.steps.pack import pack as pack_release
+
+    folder = pointer.last(run)
+    if folder is None:
+        raise FileNotFoundError(run.latest)
+    pack_release(run, folder.name, bucket)
 
 
 def summary(**arguments: Any) -> None:
@@ -148,6 +172,8 @@ def seal_many(**arguments: Any) -> None:
 WORK: dict[str, Callable[..., None]] = {
     "scan": scan,
     "copy": copy,
+    "pack": pack,
+    "publish_records": publish_records,
     "seal": seal,
     "summary": summary,
     "scan-many": scan_many,

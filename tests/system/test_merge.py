@@ -55,6 +55,7 @@ def test_a_run_and_the_same_run_again(system: System, source: Path, tmp_path: Pa
     assert set(pc.unique(ledger["outcome"]).to_pylist()) == set(Outcome) - {
         Outcome.ARCHIVED,
         Outcome.CHANGED_DURING_RUN,
+        Outcome.HELD_OUT,
         Outcome.SUPPRESSED,
     }
 

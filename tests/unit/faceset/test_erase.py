@@ -273,7 +273,8 @@ def test_releases_that_only_the_bucket_holds_are_made_anew_from_a_copy(tmp_path:
             assert traces(folder) == []
             sealed = release.read(folder)
             assert hashlib.sha256((folder / release.MANIFEST_FILE).read_bytes()).hexdigest() == sealed.manifest_sha256
-            assert {path.name for path in folder.iterdir()} == set(copies.published_files(run))
+            of_other_forms = {"records.json", "faces_record.py", "faces_holdout.bin"}
+            assert {path.name for path in folder.iterdir()} == set(copies.published_files(run)) - of_other_forms
     assert found[nobody.name] == nobody.name
     assert found["f" * 16] is None
     assert found[result.sealed.release_id] == result.sealed.release_id
