@@ -42,6 +42,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory, server: seaweed.S3Server)
             "destination": f"s3://{BUCKET}/{name}/set/",
             "shards": 2,
             "training": SMALL,
+            "forms": ["image_folder", "record"],
             "max_delete_fraction": 0.5,
             **place,
         }
@@ -70,6 +71,21 @@ def ledger(result: dict[str, Any]) -> list[tuple[Any, ...]]:
     return sorted(tuple(map(repr, row.values())) for row in rows)
 
 
+def records(system: System, dataset: str) -> dict[str, str]:
+    """The two files of the newest release, by name, as their pointer says; nothing else lies beside it."""
+    folder = f"{dataset}/set.records/"
+    pointer = json.loads(system.read(f"{folder}latest.json"))
+    assert pointer["release_id"] == json.loads(system.read(f"{dataset}/set.releases/latest.json"))["release_id"]
+    names = ("train.idx", "train.rec")
+    assert set(system.objects(folder)) == {"latest.json", *(f"{pointer['release_id']}/{name}" for name in names)}
+    found = {}
+    for name in names:
+        content = system.read(f"{folder}{pointer['release_id']}/{name}")
+        found[name] = hashlib.sha256(content).hexdigest()
+        assert pointer["files"][name] == {"size": len(content), "sha256": found[name]}
+    return found
+
+
 def test_the_same_release_from_a_disk_and_from_s3_and_no_image_on_a_disk(deployed: System) -> None:
     system = deployed
     on_disk, _ = succeeded(system, "on_disk")
@@ -82,7 +98,8 @@ def test_the_same_release_from_a_disk_and_from_s3_and_no_image_on_a_disk(deploye
     assert system.objects("in_s3/set/") == wanted
     assert (sync["copied"], sync["uploaded"], sync["bytes"]) == (18, 0, 0)
     kept = Path(in_s3["summary"]).parents[1]
-    assert not [path for path in kept.rglob("*") if path.suffix in {".jpg", ".png"}]
+    assert not [path for path in kept.rglob("*") if path.suffix in {".jpg", ".png", ".rec"}]
+    assert records(system, "in_s3") == records(system, "on_disk")
     assert "| 0 | 18 | 0 | 0 | 0.0 MB |" in Path(in_s3["summary"]).read_text()
     latest = json.loads(system.read("in_s3/set.releases/latest.json"))
     assert (latest["release_id"], latest["images"]) == (on_disk["release_id"], 18)
@@ -93,6 +110,7 @@ def test_the_same_release_from_a_disk_and_from_s3_and_no_image_on_a_disk(deploye
     assert mixed["release_id"] == on_disk["release_id"]
     assert (sync["copied"], sync["uploaded"]) == (6, 12)
     assert system.objects("mixed/set/") == wanted
+    assert records(system, "mixed") == records(system, "on_disk")
 
     # Another image, one that is gone, one with other bytes: what did not change is neither read nor copied again.
     system.s3.put_object(Bucket=BUCKET, Key=f"{EXPORTS}training_data/person0/new.jpg", Body=face(200))

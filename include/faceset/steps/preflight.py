@@ -110,7 +110,7 @@ def _overlaps(run: Run) -> Iterator[str]:
     roots = [(f"export {name}", root.resolve()) for name, root in _roots(run)]
     ours = [("releases", run.releases.resolve())]
     if run.on_disk:
-        ours.insert(0, ("output", run.output.resolve()))
+        ours[:0] = [("output", run.output.resolve()), ("records", run.records.resolve())]
     for number, (name, root) in enumerate(roots):
         for other, place in [*ours, *roots[number + 1 :]]:
             if root == place or root in place.parents or place in root.parents:
