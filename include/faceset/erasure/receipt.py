@@ -146,7 +146,11 @@ def _markdown(receipt: Mapping[str, Any]) -> str:
         "",
     ]
     if not receipt["bucket_reached"]:
-        lines += ["**The bucket was not touched**: the run skipped the upload. Start one that does not.", ""]
+        begun = any(what.startswith(BUCKET) for what in receipt["erased"])
+        said = (
+            "not cleared to its end: a run that began it broke off, and this one" if begun else "not touched: the run"
+        )
+        lines += [f"**The bucket was {said} skipped the upload.** Start one that does not.", ""]
     return "\n".join([*lines, "## What this cannot reach", "", *(f"- {what}" for what in receipt["not_reached"]), ""])
 
 

@@ -3,9 +3,11 @@
 import hashlib
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from itertools import chain, tee
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,8 @@ from include.faceset.run.run import Run
 OVERHEAD = 48
 """Bytes that a record and its line in the index take beside the image's own."""
 CHECK_EVERY = 1_000
+READERS = 2
+READ_TOGETHER = 64
 _IN_WORK = ".packing-"
 
 
@@ -158,14 +162,28 @@ def _images(attempt: Attempt, sealed: Release) -> Iterator[Image]:
 def _contents(run: Run, images: Iterator[Image]) -> Iterator[tuple[Image, bytes]]:
     """Each image with its bytes: from the output or, where there is none, from the exports, many of them at a time."""
     if run.on_disk:
-        output = str(run.output)
-        for image in images:
-            yield image, _read(f"{output}/{image.key}", image)
+        yield from _from_output(str(run.output), images)
         return
     ahead, now = tee(images)
     with reading_ahead(((image, image.size) for image in ahead), lambda image: _fetch(run, image)) as fetched:
         for image in now:
             yield image, fetched.take(image)
+
+
+def _from_output(output: str, images: Iterator[Image]) -> Iterator[tuple[Image, bytes]]:
+    """Two threads read ahead, some images at a time: to hand over each by itself would cost more than to read it."""
+
+    def read(some: list[Image]) -> list[tuple[Image, bytes]]:
+        return [(image, _read(f"{output}/{image.key}", image)) for image in some]
+
+    coming: deque[Future[list[tuple[Image, bytes]]]] = deque()
+    with ThreadPoolExecutor(READERS, thread_name_prefix="pack") as pool:
+        while some := list(islice(images, READ_TOGETHER)):
+            coming.append(pool.submit(read, some))
+            if len(coming) > 2 * READERS:
+                yield from coming.popleft().result()
+        while coming:
+            yield from coming.popleft().result()
 
 
 def _read(path: str, image: Image) -> bytes:

@@ -31,7 +31,6 @@ def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] 
     """The facts of a release as one JSON-able dict; one shard of its ledger is in memory at a time."""
     folder = run.release(sealed.release_id)
     counted = count(run, folder)
-    an_identity = tables.read(folder / release.CLASSES_FILE, ["images"])["images"]
     settings = run.dataset.training
     config = wanted(run)[0].values(run, Counts.of(sealed))
     planned = schedule.plan(settings, sealed.identities, sealed.images)
@@ -54,12 +53,7 @@ def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] 
         "before": before.name if before else None,
         "changes": differences(run, before, _states(run, folder), training_values(run, config)) if before else None,
         "rolled_back": run.params.release is not None,
-        "images_per_identity": {
-            "min": pc.min(an_identity).as_py(),
-            "median": pc.quantile(an_identity, 0.5)[0].as_py(),
-            "max": pc.max(an_identity).as_py(),
-            "histogram": histogram(an_identity),
-        },
+        "images_per_identity": _spread(tables.read(folder / release.CLASSES_FILE, ["images"])["images"]),
         "formats": counted.formats,
         "colours": counted.colours,
         "image_size": list(sealed.image_size),
@@ -77,6 +71,16 @@ def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] 
         "records": _records(run, folder, sealed),
         "durations_s": {step.task: step.seconds for step in took},
         "steps": [asdict(step) for step in took],
+    }
+
+
+def _spread(an_identity: pa.ChunkedArray) -> dict[str, Any]:
+    """How many images identities have."""
+    return {
+        "min": pc.min(an_identity).as_py(),
+        "median": pc.quantile(an_identity, 0.5)[0].as_py(),
+        "max": pc.max(an_identity).as_py(),
+        "histogram": histogram(an_identity),
     }
 
 
