@@ -154,6 +154,13 @@ class Dataset(Declared):
             )
         return form
 
+    @field_validator("forms")
+    @classmethod
+    def _names_each_form_once(cls, forms: list[str]) -> list[str]:
+        if twice := sorted({form for form in forms if forms.count(form) > 1}):
+            raise ValueError(f"{twice[0]!r} is named twice; name each form once")
+        return forms
+
     @property
     def suppressed_beside(self) -> Path | None:
         """Where a list of people to erase would lie beside the dataset file; None if it came from no file."""

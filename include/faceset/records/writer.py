@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,9 +60,10 @@ class RecordWriter:
         }
 
     def close(self) -> None:
-        """Close both files as they are."""
-        self._rec.close()
-        self._idx.close()
+        """Close both files as they are: what is not safe yet may be lost, as on a disk that is full."""
+        for file in (self._rec, self._idx):
+            with suppress(OSError):
+                file.close()
 
 
 def _new(path: Path) -> BinaryIO:

@@ -14,11 +14,13 @@ from PIL import Image
 
 from include.faceset.errors import NotReadyError
 from include.faceset.ground import tables
+from include.faceset.ground.files import WriteError
 from include.faceset.records import packed, pixels, recordio
 from include.faceset.records.make import PackError
 from include.faceset.records.packed import Packed
 from include.faceset.release import release
-from include.faceset.steps import pack
+from include.faceset.steps import pack, preflight
+from tests.unit.disks import fill_blocks, free
 from tests.unit.faceset.pipeline import TREE, Result, face, make_dataset, make_run, put, run_to_seal
 
 MAGIC = recordio.MAGIC
@@ -327,6 +329,23 @@ def test_no_room_is_told_with_numbers_before_anything_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(NotReadyError, match=r"need 0.00 GB on the disk of .* has 0.00 GB free; make room"):
         pack.pack(result.run, result.sealed.release_id, None)
+
+
+def test_a_disk_that_is_full_in_the_middle_leaves_nothing_that_looks_packed(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring(tmp_path)
+    monkeypatch.setattr(preflight, "ROOM_TO_START", 0)
+    dataset = make_dataset(tmp_path, [TREE], forms=["record"], output=str(small_disk / "merged"))
+    result = run_to_seal(make_run(dataset, skip_upload=True))
+    monkeypatch.setattr("include.faceset.records.make._check_room", lambda *_: None)
+    fill_blocks(small_disk, 20)
+    with pytest.raises(WriteError, match="No space left on device; make room on its disk, then clear this task"):
+        pack.pack(result.run, result.sealed.release_id, None)
+    assert not records(result).exists()
+    free(small_disk)
+    pack.pack(result.run, result.sealed.release_id, None)
+    assert len(read_all(records(result))) == result.sealed.images
 
 
 def test_more_classes_than_a_float_can_tell_apart_are_refused(tmp_path: Path) -> None:
