@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError
 
 from s3_sync.bucket.options import ObjectOptions
-from s3_sync.bucket.retry import ask
+from s3_sync.bucket.retry import Damaged, ask
 from s3_sync.bucket.target import POINTER
 from s3_sync.errors import NoAnswer, UploadFailed, cause
 from s3_sync.proof.vouch import is_checked, vouch
@@ -49,10 +49,24 @@ def publish(
 
 
 def read_pointer(prefix: S3Prefix) -> dict[str, Any]:
-    """Return what ``latest.json`` under ``releases`` holds; nothing where there is none. Raises as `get_bytes` does."""
-    content = get_bytes(prefix, POINTER)
-    found: dict[str, Any] = json.loads(content) if content is not None else {}
-    return found
+    """Return what ``latest.json`` under ``prefix`` holds; nothing where there is none.
+
+    Raises botocore's ClientError for everything else: a missing bucket, or credentials that may not read. (S3 answers
+    403 for a missing key too when the credentials may not list.) NoAnswer for one that cannot be read.
+    """
+
+    def get() -> dict[str, Any]:
+        content = _get(prefix, POINTER)
+        try:
+            found: dict[str, Any] = json.loads(content)
+        except ValueError as error:
+            raise Damaged("it is no JSON") from error
+        return found
+
+    try:
+        return ask(f"{prefix.uri}{POINTER}", get)
+    except prefix.client.exceptions.NoSuchKey:
+        return {}
 
 
 def put_file(prefix: S3Prefix, path: Path, key: str, *, checked: bool = False) -> str | None:
@@ -94,19 +108,7 @@ def _sha256(content: Path | bytes) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def get_bytes(prefix: S3Prefix, key: str) -> bytes | None:
-    """Return the object ``key`` under ``target``, None if there is none.
-
-    Raises botocore's ClientError for everything else: a missing bucket, or credentials that may not read. (S3
-    answers 403 for a missing key too when the credentials may not list.) NoAnswer for one that cannot be read.
-    """
-
-    def get() -> bytes:
-        answer = prefix.client.get_object(Bucket=prefix.bucket, Key=prefix.key(key))
-        content: bytes = answer["Body"].read()
-        return content
-
-    try:
-        return ask(prefix.uri, get)
-    except prefix.client.exceptions.NoSuchKey:
-        return None
+def _get(prefix: S3Prefix, key: str) -> bytes:
+    answer = prefix.client.get_object(Bucket=prefix.bucket, Key=prefix.key(key))
+    content: bytes = answer["Body"].read()
+    return content

@@ -201,3 +201,20 @@ def test_records_alone_are_published_where_no_image_is(tmp_path: Path, exports: 
     bucket.bring(run.output)
     with pytest.raises(publish.NotEmptyError, match="10 objects lie at s3://memory/set/, and forms names no"):
         publish.publish(run, name, bucket)
+
+
+def test_rolling_back_brings_the_records_back_too(tmp_path: Path, exports: Path, bucket: MemoryBucket) -> None:
+    settings: dict[str, Any] = {"forms": ["image_folder", "record"], "holdout": {"fraction": 0.5, "pairs": 20}}
+    for number in range(40):
+        put(exports / f"person {number // 4}/{number}.jpg", face(300 + number))
+    dataset = make_dataset(tmp_path, [TREE], **settings)
+    first, _ = deliver(make_run(dataset, "1"), bucket)
+    records = of_records(first.run, bucket)
+    pairs = bucket.there("set.releases/")[f"{first.sealed.release_id}/faces_holdout.bin"]
+    put(exports / "a/new.jpg", face(77))
+    put(exports / "b/new.jpg", face(78))
+    deliver(make_run(dataset, "2"), bucket)
+    back, _ = deliver(make_run(dataset, "3", release=first.sealed.release_id), bucket)
+    assert back.sealed.release_id == first.sealed.release_id
+    assert of_records(back.run, bucket) == records
+    assert bucket.there("set.releases/")[f"{first.sealed.release_id}/faces_holdout.bin"] == pairs

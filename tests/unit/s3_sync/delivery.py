@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from s3_sync import lease
 from s3_sync.bucket.target import LEASE, POINTER, S3Target
+from s3_sync.proof import records
 from s3_sync.proof.publish import publish
 from s3_sync.proof.verify import verify
 from s3_sync.sync import expected as expected_objects
@@ -54,9 +55,24 @@ EXPORT = {
     for name in ("1.jpg", "2.jpg", "it's #3 é.png")
 }
 RELEASES = {"old": OLD, "new": NEW}
+RECORDS = {
+    "old": {"train.rec": b"old records", "train.idx": b"0\t0\n"},
+    "new": {"train.rec": LARGE, "train.idx": b"0\t0\n1\t8\n"},
+}
+"""The same in two files, of which one goes in parts."""
 FILES = {"manifest.txt": b"what is in it", "ledger.txt": b"what became of each file"}
 # The record of their uploads is lost before the proof: some have a SHA-256 in S3, some must be read.
 FORGOTTEN = [*list(SAME)[:3], *(key for key in NEW if key.endswith(("weights.bin", "new.jpg")))]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The two files of ``RECORDS["new"]``, and what is said of them."""
+
+    folder: Path
+    objects: pa.Table
+    record: Path
+    pointer: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -72,7 +88,7 @@ class Delivery:
     def drawn(cls, folder: Path) -> Delivery:
         """Write the files of the release below ``folder``."""
         source, release = folder / "source", folder / "new"
-        for top, files in ((source, NEW), (release, FILES)):
+        for top, files in ((source, NEW), (release, FILES), (folder / "records/new", RECORDS["new"])):
             for key, content in files.items():
                 (top / key).parent.mkdir(parents=True, exist_ok=True)
                 (top / key).write_bytes(content)
@@ -85,6 +101,13 @@ class Delivery:
         ]
         pq.write_table(pa.Table.from_pylist(rows, schema=record.SCHEMA), history)
         return cls(source, expected_objects.walk(source), history, release)
+
+    def bring_records(self, connection: S3Connection, target: S3Target, record_path: Path, *, run: str = "one") -> None:
+        """Publish the new records; raises what the task would."""
+        folder = self.source.with_name("records") / "new"
+        bundle = Bundle(folder, expected_objects.walk(folder), record_path, pointer_of(target, "new"))
+        with lease.hold(connection.at(target), owner=f"tests/{run}", holder=run, give_back=True) as check:
+            records.publish(connection.at(target.records), bundle, ["new"], check=check)
 
     def run(self, connection: S3Connection, target: S3Target, record_path: Path, *, run: str = "one") -> None:
         """Sync, verify and publish; raises what the tasks would."""
@@ -123,6 +146,11 @@ class Delivery:
             publish(connection.at(releases), self.release, list(FILES), pointer, check=check)
 
 
+def pointer_of(target: S3Target, name: str) -> dict[str, Any]:
+    """What says that the records of a release are there."""
+    return {"records": f"{target.records.uri}{name}/"}
+
+
 @dataclass(frozen=True)
 class Bucket:
     """What really lies in the bucket, asked without a proxy between."""
@@ -147,6 +175,27 @@ class Bucket:
         for key in ("ann/left.bin", "bob/weights.bin", "eve/left.bin"):
             self.admin.create_multipart_upload(Bucket=target.bucket, Key=target.key(key))
         return target
+
+    def with_old_records(self) -> S3Target:
+        """Return a new destination beside which the old records lie, published."""
+        target = self.with_pointer()
+        self._put(target.records, {f"old/{name}": content for name, content in RECORDS["old"].items()})
+        self._put(target.records, {POINTER: json.dumps(pointer_of(target, "old")).encode()})
+        return target
+
+    def wrongs_of_records(self, target: S3Target, *, ended_well: bool) -> list[str]:
+        """Return what is wrong with the records: their pointer names whole ones, after a good end only the new ones."""
+        there = self.holds(target.records)
+        named = json.loads(there.pop(POINTER))["records"].rstrip("/").rpartition("/")[2] if POINTER in there else None
+        wrong = []
+        if named and {name: there.get(f"{named}/{name}") for name in RECORDS[named]} != RECORDS[named]:
+            wrong.append(f"the pointer names the {named} records, which are not there whole")
+        if ended_well and (named, there) != (
+            "new",
+            {f"new/{name}": content for name, content in RECORDS["new"].items()},
+        ):
+            wrong.append(f"it ended well, but {sorted(there)} are there, and the pointer names {named}")
+        return wrong
 
     def with_export(self) -> S3Target:
         """Return a new prefix that holds an export."""

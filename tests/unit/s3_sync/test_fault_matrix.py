@@ -101,6 +101,7 @@ class Lanes:
     of_delivery: Counter[str]
     of_taking: Counter[str]
     of_streaming: Counter[str]
+    of_records: Counter[str]
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:
@@ -122,7 +123,7 @@ def lanes(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         bucket = Bucket(connect(BUCKET, aws_conn_id="direct"), admin)
         with free_lanes(server) as free:
             export = bucket.with_export()
-            lanes = Lanes(bucket, Delivery.drawn(folder), folder, free, export, *(Counter() for _ in range(4)))
+            lanes = Lanes(bucket, Delivery.drawn(folder), folder, free, export, *(Counter() for _ in range(5)))
             count_requests(lanes)
             yield lanes
 
@@ -153,6 +154,9 @@ def count_requests(lanes: Lanes) -> None:
         lane.proxy.begin(never, page_size=PAGE)
         lanes.delivery.run(lane.connection, target, lanes.folder / "record.parquet")
         lanes.of_delivery.update(lane.proxy.seen)
+        lane.proxy.begin(never, page_size=PAGE)
+        lanes.delivery.bring_records(lane.connection, lanes.bucket.with_old_records(), lanes.folder / "records.parquet")
+        lanes.of_records.update(lane.proxy.seen)
         for seen, streamed in ((lanes.of_taking, False), (lanes.of_streaming, True)):
             lane.proxy.begin(never, page_size=PAGE)
             assert not take(lanes, lane, streamed=streamed)
@@ -247,6 +251,26 @@ def delivered(
             if error := attempt(lanes, lane, target, kept):
                 outcome.wrongs.append(f"run again: {error!r}")
         outcome.wrongs += [f"run again: {wrong}" for wrong in lanes.bucket.wrongs(target, ended_well=True)]
+    return outcome
+
+
+def brought(lanes: Lanes, name: str, choose: Choose) -> Outcome:
+    """Publish records with a fault; if that failed, do so again without any."""
+    outcome, target = Outcome(name), lanes.bucket.with_old_records()
+    kept = lanes.folder / f"records-{target.prefix.partition('/')[0]}.parquet"
+    with lanes.lane() as lane:
+        for chosen in (choose, never):
+            lane.proxy.begin(chosen, page_size=PAGE)
+            error = None
+            try:
+                lanes.delivery.bring_records(lane.connection, target, kept)
+            except Exception as why:  # noqa: BLE001 which errors come is what is tested
+                error = why
+            outcome.wrongs += unclear(error) + lanes.bucket.wrongs_of_records(target, ended_well=not error)
+            if chosen is not never:
+                outcome.error = error
+                outcome.wrongs += missed(lane)
+        outcome.wrongs += [f"run again: {error!r}"] if error else []
     return outcome
 
 
@@ -370,6 +394,18 @@ def test_each_fault_at_each_operation_of_preflight(lanes: Lanes) -> None:
                 lambda op=op, n=n, fault=fault: preflighted(lanes, f"{fault} at {op} {n}", at(op, n, fault))
                 for fault in proxy.FAULTS
                 for op, n in cells(lanes.of_preflight, fault)
+            ]
+        )
+    )
+
+
+def test_each_fault_at_each_operation_of_publishing_records(lanes: Lanes) -> None:
+    check(
+        at_once(
+            [
+                lambda op=op, n=n, fault=fault: brought(lanes, f"{fault} at {op} {n}", at(op, n, fault))
+                for fault in proxy.FAULTS
+                for op, n in cells(lanes.of_records, fault)
             ]
         )
     )
