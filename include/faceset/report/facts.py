@@ -1,212 +1,94 @@
-"""What a run made of its exports, and what a dry run would, as one JSON-able dict each."""
+"""What a summary tells: of a run, and of a dry run. As JSON they are ``summary.json``, as text ``SUMMARY.md``."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from include.faceset.erasure import look, met
-from include.faceset.exports import parts
-from include.faceset.ground import sharded, tables
-from include.faceset.ledger import by_count, count_outcomes
-from include.faceset.records import packed
-from include.faceset.release import history, memory, release
-from include.faceset.release.release import Release
-from include.faceset.report import changes
-from include.faceset.report.counts import count, histogram
 from include.faceset.report.took import Step
-from include.faceset.run.run import Run
-from include.faceset.run.selected import read_counts
-from include.faceset.training import arcface_torch_record, schedule, verification
-from include.faceset.training.counts import Counts
-from include.faceset.training.trainers import wanted
+from include.faceset.training.schedule import TrainingPlan
 
 
-def gather(run: Run, sealed: Release, took: list[Step], sync: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The facts of a release as one JSON-able dict; one shard of its ledger is in memory at a time."""
-    folder = run.release(sealed.release_id)
-    counted = count(run, folder)
-    settings = run.dataset.training
-    config = wanted(run)[0].values(run, Counts.of(sealed))
-    planned = schedule.plan(settings, sealed.identities, sealed.images)
-    before = memory.baseline(run)
-    return {
-        "dataset": run.dataset.name,
-        "release_id": sealed.release_id,
-        "run_id": run.run_id,
-        "identities": sealed.identities,
-        "images": sealed.images,
-        "bytes": sealed.size,
-        "labels": sealed.labels,
-        "vacant_labels": max(0, sealed.labels - sealed.identities),
-        "avg_images_per_identity": round(sealed.images / sealed.identities, 3),
-        "scanned_files": sum(export["files"] for export in counted.exports),
-        "kept_files": sum(export["kept_images"] for export in counted.exports),
-        "exports": counted.exports,
-        "rejected": by_count(sum((Counter(export["rejected"]) for export in counted.exports), Counter())),
-        "parts": known_parts(run, folder if run.params.release else None),
-        "before": before.name if before else None,
-        "changes": differences(run, before, _states(run, folder), training_values(run, config)) if before else None,
-        "rolled_back": run.params.release is not None,
-        "images_per_identity": _spread(tables.read(folder / release.CLASSES_FILE, ["images"])["images"]),
-        "formats": counted.formats,
-        "colours": counted.colours,
-        "image_size": list(sealed.image_size),
-        "decode": sealed.decode,
-        "min_images": sealed.min_images,
-        "config": config,
-        "training": asdict(planned),
-        "training_refusals": list(schedule.refusals(settings, planned)),
-        "training_mismatch": schedule.mismatch(planned),
-        "training_on_one_gpu": asdict(schedule.plan(settings, sealed.identities, sealed.images, gpus=1)),
-        "expected": run.dataset.expected.model_dump(mode="json") if run.dataset.expected else None,
-        "sync": dict(sync) if sync is not None else None,
-        "forms": list(run.dataset.forms),
-        "pairs_file": verification.file_name(sealed.dataset) if verification.is_there(folder, sealed.dataset) else None,
-        "records": _records(run, folder, sealed),
-        "durations_s": {step.task: step.seconds for step in took},
-        "steps": [asdict(step) for step in took],
-    }
+@dataclass(frozen=True)
+class Told:
+    """What both tell.
 
-
-def _spread(an_identity: pa.ChunkedArray) -> dict[str, Any]:
-    """How many images identities have."""
-    return {
-        "min": pc.min(an_identity).as_py(),
-        "median": pc.quantile(an_identity, 0.5)[0].as_py(),
-        "max": pc.max(an_identity).as_py(),
-        "histogram": histogram(an_identity),
-    }
-
-
-def _records(run: Run, folder: Path, sealed: Release) -> dict[str, Any] | None:
-    """What was packed of a release, and its config; None if the dataset does not have that form."""
-    made = packed.read(folder)
-    if made is None or not arcface_torch_record.is_wanted(run, folder):
-        return None
-    return {
-        **asdict(made),
-        "bytes": sum(file.size for file in made.files.values()),
-        "config": arcface_torch_record.values(run, Counts.of(sealed)),
-        "config_file": arcface_torch_record.file_name(run.dataset.name),
-    }
-
-
-def foresee(
-    run: Run,
-    listing: pa.Table | None,
-    took: list[Step],
-    in_bucket: Mapping[str, int] | None,
-    named_in_bucket: Iterable[str],
-) -> dict[str, Any]:
-    """The facts of a dry run as one JSON-able dict; arguments as of `summarise.dry_run`."""
-    counts = read_counts(run)
-    states = changes.foreseen(run)
-    images = pa.concat_tables([state.images for state in states])
-    identities = sum(len(state.identities) for state in states)
-    values = training_values(run, wanted(run)[0].values(run, Counts("", identities, images.num_rows)))
-    planned = schedule.plan(run.dataset.training, identities, images.num_rows)
-    before = memory.baseline(run)
-    return {
-        "dry_run": True,
-        "dataset": run.dataset.name,
-        "identities_in": counts.identities + counts.identities_out,
-        "images_in": counts.images + counts.images_out,
-        "identities": identities,
-        "images": images.num_rows,
-        "to_read": images["sha256"].null_count,
-        "before": before.name if before else None,
-        "changes": differences(run, before, states, values) if before else None,
-        "parts": known_parts(run, history.to_restore(run) if run.params.release else None),
-        "scan_rejected": {} if run.params.release else count_outcomes(parts.read_rejected(run)),
-        "too_few_images": counts.images_out,
-        "training": asdict(planned),
-        "training_refusals": list(schedule.refusals(run.dataset.training, planned)),
-        "training_mismatch": schedule.mismatch(planned),
-        "sync": None if listing is None else foresee_sync(images, listing),
-        "erase": look.count_named(run),
-        "unmet": met.unmet(run, [*look.find_named(run), *named_in_bucket]),
-        "erase_in_bucket": dict(in_bucket) if in_bucket is not None else None,
-        "durations_s": {step.task: step.seconds for step in took},
-        "steps": [asdict(step) for step in took],
-    }
-
-
-def foresee_sync(images: pa.Table, listing: pa.Table) -> dict[str, int]:
-    """What a sync would do, as far as keys and sizes tell (the bytes are not read in a dry run).
-
-    What is archived (without an ETag) is uploaded anew.
+    `before` is the id of the release that is compared with, and `changes` what differs from it (None: there is none);
+    `parts` is told of each export that arrives in parts, `unmet` of each list of people to erase some of whose lines
+    match nobody. `training_refusals` are why a training would be for nothing, `training_mismatch` why its learning rate
+    counts other steps than are made.
     """
-    there = pc.is_in(images["key"], value_set=listing["key"].combine_chunks())
-    joined = images.select(["key", "size"]).join(listing, keys="key", join_type="inner", right_suffix="_there")
-    changed = pc.not_equal(joined["size"], joined["size_there"])
-    if "etag" in joined.column_names:
-        changed = pc.or_(changed, pc.is_null(joined["etag"]))
-    stay = pc.is_in(listing["key"], value_set=images["key"].combine_chunks())
-    return {
-        "upload_new": images.num_rows - (pc.sum(there).as_py() or 0),
-        "upload_changed": pc.sum(changed).as_py() or 0,
-        "delete": listing.num_rows - (pc.sum(stay).as_py() or 0),
-        "there_now": listing.num_rows,
-    }
+
+    dataset: str
+    identities: int
+    images: int
+    before: str | None
+    changes: dict[str, Any] | None
+    parts: list[dict[str, Any]]
+    training: TrainingPlan
+    training_refusals: list[str]
+    training_mismatch: str | None
+    unmet: list[dict[str, Any]]
+    durations_s: dict[str, float]
+    steps: list[Step]
+
+    def as_json(self) -> dict[str, Any]:
+        """The facts as ``summary.json`` has them."""
+        said: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return said
 
 
-def differences(run: Run, before: Path, after: Iterable[changes.State], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What differs from an earlier release, as one JSON-able dict; `after` has the state of each shard."""
-    try:
-        facts = json.loads((before / release.SUMMARY_JSON_FILE).read_text(encoding="utf-8"))
-        values_before = training_values(run, facts["config"], facts["training"])
-    except FileNotFoundError:  # its run broke off before its summary
-        values_before = dict(values)
-    found = changes.compare_states(zip(_states(run, before), after, strict=True), values_before, values)
-    return {**asdict(found), "none": found.none}
+@dataclass(frozen=True)
+class Facts(Told):
+    """What a run made of its exports.
 
-
-def _states(run: Run, folder: Path) -> Iterator[changes.State]:
-    """What a release was made of, shard by shard."""
-    for shard in range(run.params.shards):
-        yield changes.of_ledger(sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards))
-
-
-def training_values(run: Run, config: Mapping[str, Any], plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the training goes by: the config's values, but where it writes, and the steps that follow from them."""
-    if plan is None:
-        plan = asdict(schedule.plan(run.dataset.training, config["num_classes"], config["num_image"]))
-    values = {name: value for name, value in config.items() if name != "output"}
-    return {**values, **{name: plan[name] for name in ("gpus", "steps_per_epoch", "total_steps", "warmup_steps")}}
-
-
-def known_parts(run: Run, rolled_back: Path | None = None) -> list[dict[str, Any]]:
-    """Of each export that arrives in parts: how many are known, and which are there but were never scanned.
-
-    Of a release that is `rolled_back` to, the parts that it was built from.
+    `bytes` is the size of all images; `labels` how many class numbers were given so far, `vacant_labels` how many of
+    them are nobody's in this release. `exports` has counts by export, `rejected` by reason, `formats` and `colours` of
+    the kept images. `sync` is what the sync did (None: it was skipped), `erased` what a receipt says (None: nobody
+    was), `records` what was packed (None: nothing), `pairs_file` what the pairs to verify by are called (None: there
+    are none).
     """
-    if rolled_back is not None:
-        of_release = release.read(rolled_back).parts
-        return [_parts_of(name, sorted(known), scanned=0, there=[]) for name, known in of_release.items()]
-    dated = [export for export in run.dataset.exports if export.dated]
-    return [
-        _parts_of(
-            one.name,
-            list(parts.known_manifests(run, one)),
-            scanned=len(parts.to_scan(run, one)),
-            there=parts.find_parts(run, one),
-        )
-        for one in dated
-    ]
+
+    release_id: str
+    run_id: str
+    bytes: int
+    labels: int
+    vacant_labels: int
+    avg_images_per_identity: float
+    scanned_files: int
+    kept_files: int
+    exports: list[dict[str, Any]]
+    rejected: dict[str, int]
+    rolled_back: bool
+    images_per_identity: dict[str, Any]
+    formats: dict[str, int]
+    colours: dict[str, int]
+    image_size: list[int]
+    decode: str
+    min_images: int
+    config: dict[str, Any]
+    training_on_one_gpu: TrainingPlan
+    expected: dict[str, Any] | None
+    sync: dict[str, Any] | None
+    erased: dict[str, Any] | None
+    forms: list[str]
+    pairs_file: str | None
+    records: dict[str, Any] | None
 
 
-def _parts_of(export: str, known: list[str], *, scanned: int, there: list[str]) -> dict[str, Any]:
-    return {
-        "export": export,
-        "known": len(known),
-        "first": known[0] if known else None,
-        "last": known[-1] if known else None,
-        "scanned_now": scanned,
-        "unscanned": [partition for partition in there if partition not in set(known)],
-    }
+@dataclass(frozen=True)
+class Foreseen(Told):
+    """What a run would do, as far as names, sizes and earlier releases tell.
+
+    `identities_in` and `images_in` were found, `to_read` images are not known yet, `too_few_images` would be left out;
+    `scan_rejected` has counts by reason. `sync` and `erase_in_bucket` are None where the run would skip the upload.
+    """
+
+    identities_in: int
+    images_in: int
+    to_read: int
+    scan_rejected: dict[str, int]
+    too_few_images: int
+    sync: dict[str, int] | None
+    erase: dict[str, int]
+    erase_in_bucket: dict[str, int] | None
+    dry_run: bool = True

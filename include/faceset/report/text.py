@@ -8,11 +8,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from include.faceset.erasure import met
 from include.faceset.ledger import EXPLANATIONS
+from include.faceset.report.facts import Facts
 from include.faceset.run.run import Run
 from include.faceset.training.trainers import wanted
 
 
-def report(run: Run, facts: dict[str, Any], sample: dict[str, Any] | None) -> str:
+def report(run: Run, facts: Facts, sample: dict[str, Any] | None) -> str:
     """SUMMARY.md; without a `sample` it names no identity and may go to a log."""
     return (
         environment()
@@ -23,9 +24,9 @@ def report(run: Run, facts: dict[str, Any], sample: dict[str, Any] | None) -> st
             params=run.params,
             dataset=run.dataset,
             explanations={outcome.value: text for outcome, text in EXPLANATIONS.items()},
-            config=facts["config"],
+            config=facts.config,
             config_file=wanted(run)[0].file_name(run.dataset.name),
-            release_folder=run.release(facts["release_id"]),
+            release_folder=run.release(facts.release_id),
         )
     )
 

@@ -16,7 +16,8 @@ from include.faceset.ports import Bucket
 from include.faceset.release import release
 from include.faceset.release.release import Release
 from include.faceset.report.counts import sample_identity
-from include.faceset.report.facts import foresee, gather
+from include.faceset.report.facts import Told
+from include.faceset.report.gathering import foresee, gather
 from include.faceset.report.text import environment, report
 from include.faceset.report.took import Step
 from include.faceset.run import owner
@@ -53,14 +54,17 @@ def summarise(
     """
     folder = run.release(sealed.release_id)
     with trying(run, "summary") as attempt:
-        facts = gather(run, sealed, took, sync) | {"erased": dict(erased) if erased else None, "unmet": met.unmet(run)}
-        files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n", attempt.folder)
-        files.write_text(
-            folder / release.SUMMARY_FILE, report(run, facts, sample_identity(run, folder)), attempt.folder
-        )
+        facts = gather(run, sealed, took, sync, erased)
+        text = report(run, facts, sample_identity(run, folder))
+        files.write_text(folder / release.SUMMARY_JSON_FILE, _as_json(facts), attempt.folder)
+        files.write_text(folder / release.SUMMARY_FILE, text, attempt.folder)
     log.info("%s", report(run, facts, sample=None))
     _warn(facts)
-    return facts
+    return facts.as_json()
+
+
+def _as_json(facts: Told) -> str:
+    return json.dumps(facts.as_json(), indent=2) + "\n"
 
 
 def tell(
@@ -139,12 +143,12 @@ def check_published(release_id: str, bucket: Bucket) -> None:
         )
 
 
-def _warn(facts: Mapping[str, Any]) -> None:
+def _warn(facts: Told) -> None:
     """Log what a person is to look at though the run is green."""
-    for one in facts["unmet"]:
+    for one in facts.unmet:
         log.warning("people to erase: nobody is matched by %s", met.in_words(one))
-    for one in [*facts["training_refusals"], *filter(None, [facts["training_mismatch"]])]:
-        log.warning("%s", one)
+    for why in filter(None, [*facts.training_refusals, facts.training_mismatch]):
+        log.warning("%s", why)
 
 
 def dry_run(
@@ -167,7 +171,7 @@ def dry_run(
         Path of the ``SUMMARY.md``.
     """
     facts = foresee(run, listing, took, in_bucket, named_in_bucket)
-    files.write_text(run.work / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n")
+    files.write_text(run.work / release.SUMMARY_JSON_FILE, _as_json(facts))
     text = environment().get_template("DRY_RUN.md.j2").render(facts=facts, params=run.params, dataset=run.dataset)
     path = run.work / release.SUMMARY_FILE
     files.write_text(path, text)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.faceset.report import facts, text, took
+from include.faceset.report import gathering, text, took
 from include.faceset.steps import summarise
 from include.faceset.steps.retire import retire
 from tests.unit.faceset.pipeline import Result, face, make_dataset, make_run, put, run_to_seal
@@ -88,7 +88,7 @@ def test_an_earlier_runs_work_is_removed_and_this_runs_kept(result: Result) -> N
 def test_a_dry_run_foresees_what_a_sync_would_do() -> None:
     images = pa.table({"key": ["a/1.jpg", "a/2.jpg", "b/b_face.png"], "size": [1, 2, 3]})
     listing = pa.table({"key": ["a/1.jpg", "a/2.jpg", "c/1.jpg"], "size": [1, 9, 4]})
-    assert facts.foresee_sync(images, listing) == {
+    assert gathering.foresee_sync(images, listing) == {
         "upload_new": 1,
         "upload_changed": 1,
         "delete": 1,
