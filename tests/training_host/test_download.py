@@ -125,7 +125,9 @@ def test_release_after_release_is_downloaded_right(tool: str, host: Mapping[str,
     assert "10 files hold exactly the bytes of the release" in said
     assert files(rec) == {**second.output, "lfw.bin": b"a validation set, put there by hand"}
     assert sorted(path.name for path in rec.iterdir()) == ["id 0 é", "id 2 é", "id 3 é", "id 9", "lfw.bin"]
-    assert [path.name for path in Path(f"{rec}.releases").iterdir()] == [second.sealed.release_id]
+    assert [path.name for path in Path(f"{rec}.downloaded").iterdir()] == [second.sealed.release_id]
+    tables = Path(f"{rec}.downloaded") / second.sealed.release_id
+    assert set(os.listdir(tables)) == {"classes.parquet", "manifest.parquet", "faces_imagefolder.py"}
 
     # The config of the release before no longer fits what lies there.
     old = first.run.release(first.sealed.release_id) / "faces_imagefolder.py"

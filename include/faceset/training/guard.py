@@ -134,15 +134,19 @@ def _differing(rec: str, folders: list[str], sealed: Mapping[str, Any]) -> str:
     return "; ".join(f"{len(names):,} {word}: {_some(names)}" for names, word in told if names)
 
 
-def beside(rec: str, sealed: Mapping[str, Any]) -> Path:
-    """Where the release's own files lie, beside what the trainer reads."""
-    return Path(f"{rec.rstrip('/')}.releases", sealed["release_id"])
+def beside(rec: str, sealed: Mapping[str, Any], suffix: str = ".downloaded") -> Path:
+    """Where the release's own files lie, beside what the trainer reads: downloaded, or as the run made them."""
+    return Path(f"{rec.rstrip('/')}{suffix}", sealed["release_id"])
 
 
 def find_table(rec: str, sealed: Mapping[str, Any], name: str) -> Path | None:
     """Path of a table of the release: beside the images, or beside this config; None if it is in neither place."""
     here = Path(__file__).resolve().parent
-    places = [beside(rec, sealed), *([here] if here.name == sealed["release_id"] else [])]
+    places = [
+        beside(rec, sealed),
+        beside(rec, sealed, ".releases"),
+        *([here] if here.name == sealed["release_id"] else []),
+    ]
     return next((place / name for place in places if (place / name).exists()), None)
 
 

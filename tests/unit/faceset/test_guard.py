@@ -117,7 +117,7 @@ def test_without_the_releases_tables_it_still_refuses_and_says_where_they_would_
     remove_identity(release.run.output)
     message = train(Path(config)).stderr
     assert "has 3 folders; which of them differ could be told with pyarrow" in message
-    assert f"classes.parquet in {tmp_path}/merged.releases/{release.sealed.release_id}" in message
+    assert f"classes.parquet in {tmp_path}/merged.downloaded/{release.sealed.release_id}" in message
     assert "its manifest.parquet is not in" in program(Path(config), "--full").stderr or "has 3 folders" in message
 
 
