@@ -52,11 +52,7 @@ def running(
     with _locked(home), ExitStack() as stops:
         base_url = f"http://{HOST}:{_free_port()}"
         password = kept(home / "passwords.json", lambda: json.dumps({USER: secrets.token_urlsafe(16)}))
-        everything = {
-            **os.environ,
-            **settings(home, dags, base_url, service=service),
-            **(environment or {}),
-        }
+        everything = {**os.environ, **settings(home, dags, base_url, service=service), **(environment or {})}
         _migrate(home, everything)
         components: list[Component] = []
         stops.callback(stop, components)

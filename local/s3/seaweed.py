@@ -29,7 +29,7 @@ from local.s3.errors import SeaweedError
 from local.s3.ports import GRPC_OFFSET, HOST, free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 REGION = "us-east-1"
 START_ATTEMPTS = 3
@@ -160,6 +160,29 @@ def _try_lock(file: IO[str]) -> bool:
     return True
 
 
+def _command(
+    store: Path, identities: Path, sockets: Path, buckets: Sequence[str], ports: Mapping[str, int]
+) -> list[str]:
+    return [
+        # Not preexec_fn: that is unsafe in a process with threads.
+        _program("setpriv"),
+        "--pdeathsig",
+        "TERM",
+        _program("weed"),
+        "mini",
+        f"-dir={store}",
+        f"-ip={HOST}",
+        f"-ip.bind={HOST}",
+        f"-s3.config={identities}",
+        f"-bucket={','.join(buckets)}",
+        f"-filer.localSocket={sockets / 'filer'}",
+        f"-s3.localSocket={sockets / 's3'}",
+        *(f"-{component}.port={port}" for component, port in ports.items()),
+        *(f"-{component}.port.grpc={port + GRPC_OFFSET}" for component, port in ports.items()),
+        *SWITCHED_OFF,
+    ]
+
+
 def _start(
     store: Path,
     identities: Path,
@@ -174,24 +197,7 @@ def _start(
     for _ in range(START_ATTEMPTS):
         ports = dict(zip(COMPONENTS, free_ports(len(COMPONENTS)), strict=True))
         process = subprocess.Popen(
-            [
-                # Not preexec_fn: that is unsafe in a process with threads.
-                _program("setpriv"),
-                "--pdeathsig",
-                "TERM",
-                _program("weed"),
-                "mini",
-                f"-dir={store}",
-                f"-ip={HOST}",
-                f"-ip.bind={HOST}",
-                f"-s3.config={identities}",
-                f"-bucket={','.join(buckets)}",
-                f"-filer.localSocket={sockets / 'filer'}",
-                f"-s3.localSocket={sockets / 's3'}",
-                *(f"-{component}.port={port}" for component, port in ports.items()),
-                *(f"-{component}.port.grpc={port + GRPC_OFFSET}" for component, port in ports.items()),
-                *SWITCHED_OFF,
-            ],
+            _command(store, identities, sockets, buckets, ports),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

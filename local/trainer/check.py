@@ -28,6 +28,39 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+class Stream:
+    """In the place of a stream of a GPU."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def wait_stream(self, _: object) -> None:
+        pass
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class OnOneCpu(torch.nn.Module):
+    """In the place of DistributedDataParallel."""
+
+    def __init__(self, module: torch.nn.Module, **_: object) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *given: object) -> object:
+        return self.module(*given)
+
+    def register_comm_hook(self, *_: object) -> None:
+        pass
+
+    def _set_static_graph(self) -> None:
+        pass
+
+
 def without_a_gpu() -> None:
     """Let the trainer's code run on the CPU: what it asks of CUDA is answered by nothing, and listed."""
     begin = distributed.init_process_group
@@ -40,33 +73,6 @@ def without_a_gpu() -> None:
         "DistributedDataParallel(device_ids=[…]), its fp16 hook and static graph": "without them",
         "GradScaler": "without scaling",
     }
-
-    class Stream:
-        def __init__(self, *_: object) -> None:
-            pass
-
-        def wait_stream(self, _: object) -> None:
-            pass
-
-        def __enter__(self) -> None:
-            pass
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    class OnOneCpu(torch.nn.Module):
-        def __init__(self, module: torch.nn.Module, **_: object) -> None:
-            super().__init__()
-            self.module = module
-
-        def forward(self, *given: object) -> object:
-            return self.module(*given)
-
-        def register_comm_hook(self, *_: object) -> None:
-            pass
-
-        def _set_static_graph(self) -> None:
-            pass
 
     torch.cuda.set_device = lambda _: None
     torch.cuda.Stream = Stream

@@ -101,24 +101,8 @@ def connect(
     owner = f"connection {aws_conn_id!r}" if hook.conn_config else "boto3's own chain"
     asked = hook.service_config
     request_payer = bool(asked.get("request_payer"))
-    profile = hook.conn_config.profile_name
-    method = "assume-role" if hook.conn_config.role_arn else ""
-    otherwise = f"; where there is no connection yet: {how_to_add(aws_conn_id)}"
-    with explained(owner, method=method, profile=profile, otherwise=otherwise):
-        session = hook.session
-        if (found := session.get_credentials()) is None:
-            raise NoCredentialsError
-    credentials = S3Credentials(found, owner, profile=profile or session.profile_name)
-    session._session._credentials = credentials  # noqa: SLF001 as Airflow itself sets a role's
-    making = threading.Lock()
-
-    def new_client(config: Any) -> Any:
-        with making:  # a session makes one client at a time
-            client = hook.get_client_type(config=_botocore_config(hook.own).merge(config))
-        credentials.watch(client)
-        prepare(client, request_payer=request_payer)
-        return client
-
+    session, credentials = _sign_in(hook, owner, aws_conn_id)
+    new_client = _maker(hook, credentials, request_payer=request_payer)
     with explained(owner):
         client = new_client(Config())
         resolved = resolve(
@@ -137,6 +121,34 @@ def connect(
         CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, MAX_ATTEMPTS, RETRY_TIMEOUT_S, FIRST_BACKOFF_S, MAX_BACKOFF_S
     )
     return S3Connection(resolved, build(resolved, credentials, patience), client, new_client, credentials)
+
+
+def _sign_in(hook: Hook, owner: str, aws_conn_id: str | None) -> tuple[Any, S3Credentials]:
+    """Return the connection's session, with the credentials that it goes by. Raises DestinationNotReady."""
+    profile = hook.conn_config.profile_name
+    method = "assume-role" if hook.conn_config.role_arn else ""
+    otherwise = f"; where there is no connection yet: {how_to_add(aws_conn_id)}"
+    with explained(owner, method=method, profile=profile, otherwise=otherwise):
+        session = hook.session
+        if (found := session.get_credentials()) is None:
+            raise NoCredentialsError
+    credentials = S3Credentials(found, owner, profile=profile or session.profile_name)
+    session._session._credentials = credentials  # noqa: SLF001 as Airflow itself sets a role's
+    return session, credentials
+
+
+def _maker(hook: Hook, credentials: S3Credentials, *, request_payer: bool) -> Callable[[Any], Any]:
+    """Return what makes a client of boto3 with further settings."""
+    making = threading.Lock()
+
+    def new_client(config: Any) -> Any:
+        with making:  # a session makes one client at a time
+            client = hook.get_client_type(config=_botocore_config(hook.own).merge(config))
+        credentials.watch(client)
+        prepare(client, request_payer=request_payer)
+        return client
+
+    return new_client
 
 
 def _botocore_config(own: Any) -> Any:
