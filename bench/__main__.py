@@ -15,7 +15,7 @@ from bench import disk, growth, parse, peers, pipeline, records, report, s3, sca
 from bench.measure import BenchError, Row, measure
 from local.airflow.settings import ROOT, state_folder
 from local.commands.run import UsageError, command
-from local.s3 import seaweed
+from local.s3 import identities, seaweed
 from local.sample.sample import Counts, make_reference
 
 DISK = ("parse", "scan", "copy", "link", "pack", "read")
@@ -64,7 +64,7 @@ def row(name: str, bench: Bench) -> Iterator[Row]:
         yield ON_DISK[name](bench)
     elif name == "sink":
         with s3.sink() as endpoint:
-            nobody = seaweed.Credentials("nobody", "nothing")
+            nobody = identities.Credentials("nobody", "nothing")
             yield s3.sink_row(s3.bucket(endpoint, nobody, _tools(), scratch / "sink"), corpus, images)
     else:
         with seaweed.running(scratch / "s3", [s3.BUCKET]) as server:

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import measure
 from bench.disk import ours
 from bench.measure import Row, Target, Usage
-from local.s3 import seaweed
+from local.s3 import identities, seaweed
 from local.sample.entries import FOLDERS
 
 BUCKET = "bench"
@@ -37,7 +37,7 @@ class Bucket:
         return self.run([str(self.tools / name), *arguments], name)
 
 
-def bucket(endpoint: str, credentials: seaweed.Credentials, tools: Path, scratch: Path) -> Bucket:
+def bucket(endpoint: str, credentials: identities.Credentials, tools: Path, scratch: Path) -> Bucket:
     """The environment that leads every client to one server."""
     scratch.mkdir(parents=True, exist_ok=True)
     config = scratch / "aws.config"

@@ -5,10 +5,10 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from local.s3 import seaweed
+from local.s3 import identities, seaweed
 
 
-def client(server: seaweed.S3Server, credentials: seaweed.Credentials) -> Any:
+def client(server: seaweed.S3Server, credentials: identities.Credentials) -> Any:
     """A client with path-style requests, as bucket names with dots need them."""
     return boto3.client(
         "s3",

@@ -6,10 +6,8 @@ Read more: https://github.com/seaweedfs/seaweedfs/wiki (``weed mini -h`` lists e
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import subprocess
@@ -17,7 +15,7 @@ import sys
 import tempfile
 import time
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -25,11 +23,14 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from local.s3 import identities
 from local.s3.errors import SeaweedError
 from local.s3.ports import GRPC_OFFSET, HOST, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from local.s3.identities import Credentials
 
 REGION = "us-east-1"
 START_ATTEMPTS = 3
@@ -49,14 +50,6 @@ SWITCHED_OFF = (
     "-master.telemetry=false",
     "-s3.autoCreateBucket=false",
 )
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """One S3 identity; its ``repr`` hides the secret."""
-
-    access_key: str
-    secret_key: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -92,9 +85,9 @@ def running(data: Path, buckets: Sequence[str], *, log: Path | None = None) -> I
             raise SeaweedError(message)
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = log or data / "weed.log"
-    admin, user = _credentials(data / "credentials.json")
-    identities = data / "s3.json"
-    _write_private(identities, _identities(admin, user, buckets))
+    admin, user = identities.kept(data / "credentials.json")
+    config = data / "s3.json"
+    identities.write_private(config, identities.configured(admin, user, buckets))
     (data / "store").mkdir(exist_ok=True)
     with (
         _locked(data) as lock,
@@ -102,41 +95,12 @@ def running(data: Path, buckets: Sequence[str], *, log: Path | None = None) -> I
         log.open("ab") as output,
     ):
         server, process = _start(
-            data / "store", identities, Path(sockets), buckets, (admin, user), output=output, lock=lock
+            data / "store", config, Path(sockets), buckets, (admin, user), output=output, lock=lock
         )
         try:
             yield server
         finally:
             _stop(process)
-
-
-def _credentials(path: Path) -> tuple[Credentials, Credentials]:
-    """Return the (admin, user) credentials kept at ``path``, drawing them the first time."""
-    if not path.exists():
-        drawn = {name: Credentials(secrets.token_hex(10), secrets.token_hex(20)) for name in ("admin", "user")}
-        _write_private(path, {name: asdict(value) for name, value in drawn.items()})
-    kept = json.loads(path.read_text())
-    return Credentials(**kept["admin"]), Credentials(**kept["user"])
-
-
-def _identities(admin: Credentials, user: Credentials, buckets: Sequence[str]) -> dict[str, object]:
-    """Return SeaweedFS's ``-s3.config``: https://github.com/seaweedfs/seaweedfs/wiki/Amazon-S3-API."""
-    allowed = [f"{action}:{bucket}" for bucket in buckets for action in ("Read", "Write", "List", "Tagging")]
-
-    def identity(name: str, credentials: Credentials, actions: list[str]) -> dict[str, object]:
-        keys = {"accessKey": credentials.access_key, "secretKey": credentials.secret_key}
-        return {"name": name, "credentials": [keys], "actions": actions}
-
-    everything = ["Admin", "Read", "Write", "List", "Tagging"]
-    return {"identities": [identity("admin", admin, everything), identity("user", user, allowed)]}
-
-
-def _write_private(path: Path, content: dict[str, object]) -> None:
-    """Replace ``path`` with ``content`` as JSON, readable by its owner only from its first byte."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as file:
-        json.dump(content, file, indent=2)
-    Path(temporary).replace(path)
 
 
 @contextmanager
@@ -160,9 +124,7 @@ def _try_lock(file: IO[str]) -> bool:
     return True
 
 
-def _command(
-    store: Path, identities: Path, sockets: Path, buckets: Sequence[str], ports: Mapping[str, int]
-) -> list[str]:
+def _command(store: Path, config: Path, sockets: Path, buckets: Sequence[str], ports: Mapping[str, int]) -> list[str]:
     return [
         # Not preexec_fn: that is unsafe in a process with threads.
         _program("setpriv"),
@@ -173,7 +135,7 @@ def _command(
         f"-dir={store}",
         f"-ip={HOST}",
         f"-ip.bind={HOST}",
-        f"-s3.config={identities}",
+        f"-s3.config={config}",
         f"-bucket={','.join(buckets)}",
         f"-filer.localSocket={sockets / 'filer'}",
         f"-s3.localSocket={sockets / 's3'}",
@@ -185,7 +147,7 @@ def _command(
 
 def _start(
     store: Path,
-    identities: Path,
+    config: Path,
     sockets: Path,
     buckets: Sequence[str],
     credentials: tuple[Credentials, Credentials],
@@ -197,7 +159,7 @@ def _start(
     for _ in range(START_ATTEMPTS):
         ports = dict(zip(COMPONENTS, free_ports(len(COMPONENTS)), strict=True))
         process = subprocess.Popen(
-            _command(store, identities, sockets, buckets, ports),
+            _command(store, config, sockets, buckets, ports),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -15,7 +15,7 @@ from include.faceset.ground.sharded import shard_of
 from include.faceset.run.run import Run
 from local.airflow import api, settings
 from local.commands import compose
-from local.s3 import seaweed
+from local.s3 import identities, seaweed
 from local.sample.sample import make_sample
 from tests.celery import containers
 from tests.needs import require
@@ -57,7 +57,7 @@ def system(exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("compose")
     drawn = compose.variables(exports, uid=12345)  # not the image's own
     with containers.up(compose.FILE, folder, drawn, {"airflow-worker": 2}) as up:
-        keys = seaweed.Credentials(drawn["S3_ACCESS_KEY"], drawn["S3_SECRET_KEY"])
+        keys = identities.Credentials(drawn["S3_ACCESS_KEY"], drawn["S3_SECRET_KEY"])
         s3 = seaweed.S3Server(f"http://{up.containers['s3'].address}:8333", keys, keys, up.containers["s3"].pid)
         url = f"http://{up.containers['airflow-apiserver'].address}:8080"
         with compose.airflow(url, folder / "volumes", drawn["ADMIN_PASSWORD"]) as airflow:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from local.s3 import ports
+from local.s3.identities import Credentials
 from local.s3.ports import HOST
-from local.s3.seaweed import Credentials, S3Server
+from local.s3.seaweed import S3Server
 from tests.servers.processes import ServerError, endpoint_at, running, wait_until_it_answers
 
 if TYPE_CHECKING:

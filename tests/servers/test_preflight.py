@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local.s3.seaweed import Credentials
+from local.s3.identities import Credentials
 from s3_sync.errors import DestinationNotReady
 from s3_sync.preflight import check_destination
 from tests.servers.matrix import promise

@@ -15,7 +15,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.s3.errors import SeaweedError
-from local.s3.seaweed import Credentials, S3Server, running
+from local.s3.identities import Credentials
+from local.s3.seaweed import S3Server, running
 from tests.s3_client import client
 
 pytestmark = pytest.mark.long

@@ -21,7 +21,7 @@ from tests.unit.s3_sync.proxy import Answer, Request
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from local.s3.seaweed import Credentials
+    from local.s3.identities import Credentials
 
 STS = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
 <AccessKeyId>{AccessKeyId}</AccessKeyId><SecretAccessKey>{SecretAccessKey}</SecretAccessKey>

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from local.s3 import storage
-from local.s3.seaweed import Credentials, S3Server
+from local.s3.identities import Credentials
+from local.s3.seaweed import S3Server
 from s3_sync.bucket.connection import S3Connection, connect
 from s3_sync.bucket.target import S3Target
 from s3_sync.errors import DestinationNotReady, InvalidOption
