@@ -9,7 +9,7 @@ from bench import measure
 from bench.measure import Measured, Row, Target, Usage
 from bench.peers import of_machine
 from bench.s3 import BUCKET, Bucket, bucket
-from local.airflow import api, deployment
+from local.airflow import answers, api, deployment
 from local.s3 import seaweed
 from local.sample.entries import FOLDERS
 from local.sample.sample import EXPORTS
@@ -24,7 +24,7 @@ class Deployment:
     airflow: api.Stack
     s3: Bucket
     corpus: Path
-    timelines: list[list[api.TaskInstance]] = field(default_factory=list)
+    timelines: list[list[answers.TaskInstance]] = field(default_factory=list)
 
     def run(self, _: int) -> Usage:
         """Trigger a run and wait for its end, by the clock of whoever pressed the button."""
@@ -77,7 +77,7 @@ def unchanged_row(deployed: Deployment, files: int) -> Row:
     return Row("dag-unchanged", "the whole DAG, nothing changed, beside a sync alone", files, sides, targets)
 
 
-def idle(timeline: list[api.TaskInstance], wall_s: float) -> float:
+def idle(timeline: list[answers.TaskInstance], wall_s: float) -> float:
     """Seconds of a run in which no task was at work: what Airflow adds, but for the start of each task's process."""
     spans = sorted((one.start, one.end) for one in timeline if one.start and one.end)
     busy, until = 0.0, spans[0][0]
@@ -103,7 +103,7 @@ def picture(deployed: Deployment, measured: Measured) -> list[str]:
     ]
 
 
-def gantt(timeline: list[api.TaskInstance]) -> list[str]:
+def gantt(timeline: list[answers.TaskInstance]) -> list[str]:
     """A run as a Mermaid diagram: a bar for each task instance."""
     spans = sorted((one.start, one.end, one) for one in timeline if one.start and one.end)
     first = spans[0][0]
@@ -119,7 +119,7 @@ def gantt(timeline: list[api.TaskInstance]) -> list[str]:
     return lines
 
 
-def seconds_by_task(timeline: list[api.TaskInstance]) -> list[str]:
+def seconds_by_task(timeline: list[answers.TaskInstance]) -> list[str]:
     """A table: of each task, its instances, the sum of their seconds, the longest, and the time from first to last."""
     lines = [
         "| task | instances | seconds in all | longest | from first to last |",

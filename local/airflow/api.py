@@ -2,25 +2,22 @@
 
 import subprocess
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from local.airflow.answers import Question, TaskInstance
 from local.airflow.errors import StackError
 from local.airflow.process import Component, airflow_command, end_of
 from local.airflow.settings import ROOT, START_TIMEOUT_S, USER
 
 IMPORT_GRACE_S = 15.0
-
-
 POLL_S = 0.5
-
-
 FINISHED = frozenset({"success", "failed"})
 
 
@@ -30,68 +27,6 @@ class Run:
 
     dag_id: str
     run_id: str
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a task asks a person: in a line, and at length (Markdown); and whether it has its answer."""
-
-    subject: str
-    body: str
-    answered: bool
-
-
-@dataclass(frozen=True)
-class TaskInstance:
-    """One task of a run. `map_index` is -1 unless it is mapped; `duration` (s) is from `start` to `end` on `host`."""
-
-    task_id: str
-    map_index: int
-    label: str
-    state: str | None
-    try_number: int
-    duration: float | None
-    start: datetime | None = None
-    end: datetime | None = None
-    host: str | None = None
-
-    @classmethod
-    def of(cls, answer: Mapping[str, Any]) -> Self:
-        return cls(
-            task_id=answer["task_id"],
-            map_index=answer["map_index"],
-            label=answer.get("rendered_map_index") or str(answer["map_index"]),
-            state=answer["state"],
-            try_number=answer["try_number"],
-            duration=answer["duration"],
-            start=_moment(answer["start_date"]),
-            end=_moment(answer["end_date"]),
-            host=answer["hostname"],
-        )
-
-
-def _moment(written: str | None) -> datetime | None:
-    return None if written is None else datetime.fromisoformat(written)
-
-
-class Login(httpx.Auth):
-    """A token of Airflow's REST API, fetched when there is none or the old one has run out."""
-
-    requires_response_body = True
-
-    def __init__(self, base_url: str, password: str) -> None:
-        self._request = httpx.Request("POST", f"{base_url}/auth/token", json={"username": USER, "password": password})
-        self._token = ""
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        for _ in range(2):
-            if not self._token:
-                self._token = (yield self._request).raise_for_status().json()["access_token"]
-            request.headers["Authorization"] = f"Bearer {self._token}"
-            response = yield request
-            if response.status_code != httpx.codes.UNAUTHORIZED:
-                return
-            self._token = ""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from local.airflow.api import TaskInstance
+from local.airflow.answers import TaskInstance
 
 SIGN_OF_LIFE_S = 10.0
 ENDS = {"success": "done", "failed": "FAILED", "skipped": "skipped", "upstream_failed": "not run"}

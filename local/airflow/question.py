@@ -10,7 +10,8 @@ import termios
 import time
 from collections.abc import Callable
 
-from local.airflow.api import Question, Run, Stack, TaskInstance
+from local.airflow.answers import Question, TaskInstance
+from local.airflow.api import Run, Stack
 from local.airflow.errors import StackError
 
 LOOK_S = 1.0

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import httpx
 
-from local.airflow.api import Login, Stack
+from local.airflow.api import Stack
 from local.airflow.errors import StackError
+from local.airflow.login import Login
 from local.airflow.process import Component, end_of, stop
 from local.airflow.settings import HOST, ROOT, START_TIMEOUT_S, USER, kept, settings
 

@@ -23,9 +23,9 @@ import httpx
 from botocore.config import Config
 
 from include.faceset.declared import loading
-from local.airflow import api
 from local.airflow.api import Stack
 from local.airflow.errors import StackError
+from local.airflow.login import Login
 from local.airflow.settings import ROOT
 from local.commands.run import DATASETS, DEFAULT_DATASET, UsageError, command
 from local.sample.sample import make_sample
@@ -54,7 +54,7 @@ def variables(exports: Path, uid: int) -> dict[str, str]:
 @contextmanager
 def airflow(url: str, logs: Path, password: str) -> Iterator[Stack]:
     """The Airflow of the services, by its REST API; `logs` is the folder that the volume `logs` lies in."""
-    login = api.Login(url, password)
+    login = Login(url, password)
     with httpx.Client(base_url=f"{url}/api/v2", auth=login, timeout=30, trust_env=False) as client:
         yield Stack(url, logs, Path(os.devnull), client, {}, [], datetime.now(UTC))
 

@@ -21,7 +21,8 @@ import httpx
 from include.faceset.declared import loading, params
 from include.faceset.declared.dataset import Dataset
 from local.airflow import settings, stack
-from local.airflow.api import Run, Stack, TaskInstance
+from local.airflow.answers import TaskInstance
+from local.airflow.api import Run, Stack
 from local.airflow.errors import StackError
 from local.airflow.progress import Progress, errors
 from local.airflow.question import Asker, NobodyAnswersError, terminal

@@ -13,7 +13,7 @@ import pytest
 from include.faceset.declared import loading, params
 from include.faceset.ground.sharded import shard_of
 from include.faceset.run.run import Run
-from local.airflow import api, settings
+from local.airflow import answers, api, settings
 from local.commands import compose
 from local.s3 import identities, seaweed
 from local.sample.sample import make_sample
@@ -150,7 +150,7 @@ def freeze_in_the_middle(
     raise AssertionError(f"no shard was begun: {system.airflow.task_instances(run)}")
 
 
-def copies(system: System, run: api.Run) -> dict[int, api.TaskInstance]:
+def copies(system: System, run: api.Run) -> dict[int, answers.TaskInstance]:
     """The tasks that copy, by shard: none is empty, so the map has them in their order."""
     return {one.map_index: one for one in system.airflow.task_instances(run) if one.task_id == "copy_shard"}
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local.airflow import progress
-from local.airflow.api import TaskInstance
+from local.airflow.answers import TaskInstance
 from local.commands import run
 from local.commands.run import Plan, UsageError, plan
 from local.s3 import storage
