@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from s3_sync.bucket.target import POINTER
 from s3_sync.errors import Final, NoAnswer, cause
 from s3_sync.listing.versions import VERSION, list_versions
-from s3_sync.proof.publish import put_file
+from s3_sync.proof.publish import put_file, read_pointer
 from s3_sync.proof.vouch import has, is_checked
 from s3_sync.sync.delete import BATCH, Way, remove
 
@@ -88,14 +88,15 @@ def counts(found: pa.Table) -> dict[str, int]:
 
 
 def all_but(prefix: S3Prefix, keep: Sequence[str], *, check: Callable[[], None] = lambda: None) -> pa.Table:
-    """Delete every version and marker under ``prefix`` but what is there now in the folders ``keep``, and the pointer.
+    """Delete every version and marker under ``prefix`` but what is there now in the folders ``keep``.
 
-    The pointer goes too where nothing is kept. Returns what was deleted (of `list_all`).
+    The pointer stays, as it is now, if it names one of them. Returns what was deleted (of `list_all`).
     """
+    named = str(read_pointer(prefix).get("records", "")).rstrip("/").rpartition("/")[2]
     found = list_all(prefix)
     there = pc.and_not(found["latest"], found["marker"])
-    stays = pc.and_(there, pc.or_(in_folders(found, keep), pc.equal(found["key"], POINTER)))
-    doomed = found.filter(pc.invert(stays)) if keep else found
+    wanted = in_folders(found, [*keep, POINTER] if named in keep else keep)
+    doomed = found.filter(pc.invert(pc.and_(there, wanted)))
     delete_versions(prefix, doomed, check=check)
     return doomed
 

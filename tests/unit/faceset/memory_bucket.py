@@ -136,10 +136,12 @@ class MemoryBucket:
 
     def erase_records(self, keep: Sequence[str], check: Callable[[], None]) -> dict[str, int]:
         found = self._found("set.records/", lambda _: True)
+        named = str(self.records_pointer().get("records", "")).rstrip("/").rpartition("/")[2]
+        stays = {*keep, "latest.json"} if named in keep else {*keep}
         doomed = [
             (one, latest)
             for one, latest in zip(found.versions, found.latest, strict=True)
-            if not (keep and latest and one.content is not None and one.key.partition("/")[0] in {"latest.json", *keep})
+            if not (latest and one.content is not None and one.key.partition("/")[0] in stays)
         ]
         gone = Found([one for one, _ in doomed], [latest for _, latest in doomed])
         self.erase(gone, check)

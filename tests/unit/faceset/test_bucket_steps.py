@@ -218,3 +218,13 @@ def test_rolling_back_brings_the_records_back_too(tmp_path: Path, exports: Path,
     assert back.sealed.release_id == first.sealed.release_id
     assert of_records(back.run, bucket) == records
     assert bucket.there("set.releases/")[f"{first.sealed.release_id}/faces_holdout.bin"] == pairs
+
+
+def test_a_pointer_to_records_that_were_erased_goes_with_them(
+    tmp_path: Path, exports: Path, bucket: MemoryBucket
+) -> None:
+    """Nobody packs any more, and what was packed held the person."""
+    deliver(make_run(make_dataset(tmp_path, [TREE], forms=["image_folder", "record"]), "1"), bucket)
+    assert bucket.records_pointer()
+    deliver(make_run(make_dataset(tmp_path, [TREE], suppressed=people(tmp_path, CANARY)), "2"), bucket)
+    assert [one for one in bucket.kept if one.place == "set.records/"] == []
