@@ -198,6 +198,7 @@ def test_records_alone_are_published_where_no_image_is(tmp_path: Path, exports: 
     assert "images** (" in text
     assert "are in the bucket, in the record form alone" in text
     assert "imagefolder" not in text
+    assert "```bash\n```" not in text
     bucket.bring(run.output)
     with pytest.raises(publish.NotEmptyError, match="10 objects lie at s3://memory/set/, and forms names no"):
         publish.publish(run, name, bucket)
