@@ -13,7 +13,7 @@ import pytest
 
 from bench import peers
 from include.faceset.run.run import Run
-from include.faceset.steps import publish, summarise
+from include.faceset.steps import pack, publish, summarise
 from include.faceset.steps.render import render_config
 from local.airflow.settings import ROOT
 from local.s3 import seaweed, storage
@@ -48,8 +48,8 @@ def host(server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> Mapping[s
     }
 
 
-def deliver(run: Run) -> tuple[Result, str]:
-    """What a run publishes, and the commands of its SUMMARY.md."""
+def deliver(run: Run) -> tuple[Result, list[str]]:
+    """What a run publishes, and the commands of its SUMMARY.md: for each form a block."""
     result = run_to_seal(run)
     folder = run.release(result.sealed.release_id)
     bucket = S3Destination.reach(run.params.destination, holder="a test")
@@ -63,11 +63,11 @@ def deliver(run: Run) -> tuple[Result, str]:
         ),
     )
     publish.publish(run, result.sealed.release_id, bucket)
+    pack.pack(run, result.sealed.release_id, bucket)
     render_config(run, result.sealed)
     facts = {"uploaded": 0, "restored": 0, "skipped": 0, "deleted": done.deleted, "bytes": 0}
     summarise.tell(run, result.sealed.release_id, [], facts, None, bucket=bucket)
-    commands, *_ = re.findall(r"```bash\n(.*?)```", (folder / "SUMMARY.md").read_text(), re.DOTALL)
-    return result, commands
+    return result, re.findall(r"```bash\n(.*?)```", (folder / "SUMMARY.md").read_text(), re.DOTALL)
 
 
 def of_tool(commands: str, tool: str) -> str:
@@ -77,6 +77,20 @@ def of_tool(commands: str, tool: str) -> str:
     assert len(downloads) == 4
     others = downloads[2:] if tool == "aws" else downloads[:2]
     return "\n".join(line for line in lines if line not in others)
+
+
+def of_records(commands: str, tool: str) -> str:
+    """The same of the block of records."""
+    lines = commands[: commands.index("# In the checkout")].splitlines()
+    return "\n".join(line for line in lines if line.startswith((f"{tool} ", "python ")))
+
+
+def run_by(host: Mapping[str, str], script: str) -> str:
+    """What a training host says to some commands."""
+    command = ["/bin/bash", "-euo", "pipefail", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(host))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -93,16 +107,8 @@ def test_release_after_release_is_downloaded_right(tool: str, host: Mapping[str,
         tmp_path, [TREE], training=training, destination=f"s3://{BUCKET}/{tool}/set/", max_delete_fraction=1.0
     )
 
-    def download(commands: str) -> str:
-        script = of_tool(commands, tool)
-        done = subprocess.run(
-            ["/bin/bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, check=False, env=dict(host)
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    first, commands = deliver(make_run(dataset, "1"))
-    said = download(commands)
+    first, (commands,) = deliver(make_run(dataset, "1"))
+    said = run_by(host, of_tool(commands, tool))
     assert said.splitlines()[0].strip() == "4"
     assert "12 files hold exactly the bytes of the release" in said
     assert files(rec) == first.output
@@ -120,8 +126,10 @@ def test_release_after_release_is_downloaded_right(tool: str, host: Mapping[str,
     put(tree / "id 9/1.jpg", face(90))
     put(tree / "id 9/2.jpg", face(91))
     (tree / "id 3 é/3.jpg").unlink()
-    second, commands = deliver(make_run(dataset, "2"))
-    said = download(commands)  # of `aws s3 ls`: SeaweedFS shows a folder for a while after it lost its last object
+    second, (commands,) = deliver(make_run(dataset, "2"))
+    said = run_by(
+        host, of_tool(commands, tool)
+    )  # of `aws s3 ls`: SeaweedFS shows a folder for a while after it lost its last object
     assert "10 files hold exactly the bytes of the release" in said
     assert files(rec) == {**second.output, "lfw.bin": b"a validation set, put there by hand"}
     assert sorted(path.name for path in rec.iterdir()) == ["id 0 é", "id 2 é", "id 3 é", "id 9", "lfw.bin"]
@@ -134,3 +142,31 @@ def test_release_after_release_is_downloaded_right(tool: str, host: Mapping[str,
     refused = subprocess.run([sys.executable, str(old)], capture_output=True, text=True, check=False, env=dict(host))
     assert refused.returncode == 1
     assert "1 missing: 'id 1 é'; 1 surplus: 'id 9'" in refused.stderr
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_records_are_downloaded_right_over_those_before(tool: str, host: Mapping[str, str], tmp_path: Path) -> None:
+    tree, rec = tmp_path / "exports/training_data", tmp_path / "host/data"
+    for number in range(12):
+        put(tree / f"id{number % 4}/{number}.jpg", face(number))
+    dataset = make_dataset(
+        tmp_path,
+        [TREE],
+        training={**SMALL, "data_root": str(rec)},
+        forms=["image_folder", "record"],
+        destination=f"s3://{BUCKET}/records-{tool}/set/",
+    )
+    for run_id in ("1", "2"):
+        result, (_, commands) = deliver(make_run(dataset, run_id))
+        said = run_by(host, of_records(commands, tool))
+        assert "train.rec and train.idx hold exactly the bytes of the release" in said
+        there = {name: content for name, content in files(Path(f"{rec}.records")).items() if name.startswith("train.")}
+        assert there == files(result.run.records / result.sealed.release_id)
+        put(tree / "id1/new.jpg", face(50))
+        time.sleep(1.1)
+    (Path(f"{rec}.records") / "train.rec").write_bytes(there["train.rec"][:-4])
+    config = Path(f"{rec}.records/faces_record.py")
+    refused = subprocess.run([sys.executable, config], capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    size = len(there["train.rec"])
+    assert f"train.rec has {size - 4:,} bytes instead of {size:,}" in refused.stderr
