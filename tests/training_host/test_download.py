@@ -119,17 +119,15 @@ def test_release_after_release_is_downloaded_right(tool: str, host: Mapping[str,
     for path in (tree / "id 1 é").iterdir():
         path.unlink()
     changed = tree / "id 2 é/2.jpg"
-    changed.write_bytes(changed.read_bytes()[:-2] + b"\xff\xd9")
     whole = changed.read_bytes()
     changed.write_bytes(whole.replace(b"JFIF\x00\x01\x01", b"JFIF\x00\x01\x02"))
-    assert changed.stat().st_size == len(whole) != changed.read_bytes().count(b"")
+    assert (changed.stat().st_size, changed.read_bytes() != whole) == (len(whole), True)
     put(tree / "id 9/1.jpg", face(90))
     put(tree / "id 9/2.jpg", face(91))
     (tree / "id 3 é/3.jpg").unlink()
     second, (commands,) = deliver(make_run(dataset, "2"))
-    said = run_by(
-        host, of_tool(commands, tool)
-    )  # of `aws s3 ls`: SeaweedFS shows a folder for a while after it lost its last object
+    # Not looked at is what `aws s3 ls` says: SeaweedFS shows a folder for a while after it lost its last object.
+    said = run_by(host, of_tool(commands, tool))
     assert "10 files hold exactly the bytes of the release" in said
     assert files(rec) == {**second.output, "lfw.bin": b"a validation set, put there by hand"}
     assert sorted(path.name for path in rec.iterdir()) == ["id 0 é", "id 2 é", "id 3 é", "id 9", "lfw.bin"]
