@@ -114,7 +114,8 @@ def _write_all(attempt: Attempt, writer: RecordWriter, sealed: Release, earlier:
     images = _images(attempt, sealed)
     reencoded = 0
     for record in safe_records(earlier[0]) if earlier else ():
-        image = next(images)
+        if (image := next(images, None)) is None:
+            break
         as_it_is = _is_of(record, image)
         if not as_it_is and not _is_made_of(attempt.run, record, image):
             images = chain([image], images)  # of another release, with other class numbers, or damaged

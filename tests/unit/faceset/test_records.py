@@ -293,6 +293,18 @@ def test_what_a_killed_pack_left_of_another_release_is_not_taken(
     assert found == sorted(map(loaded, second.output.values()))
 
 
+def test_what_a_killed_pack_left_may_be_longer_than_what_is_packed(tmp_path: Path) -> None:
+    bring(tmp_path)
+    first = made(tmp_path)
+    expected = (records(first) / "train.rec").read_bytes()
+    left = records(first).rename(first.run.records / ".packing-left")
+    with (left / "train.rec").open("ab") as rec, (left / "train.idx").open("a") as idx:
+        idx.write(recordio.index_line(25, len(expected)))
+        rec.write(recordio.encode(25, 0, b"one more"))
+    pack.pack(first.run, first.sealed.release_id, None)
+    assert (records(first) / "train.rec").read_bytes() == expected
+
+
 def test_a_damaged_rest_is_taken_up_to_where_it_is_whole(tmp_path: Path) -> None:
     bring(tmp_path)
     first = made(tmp_path)
