@@ -34,7 +34,8 @@ def pack(run: Run, release_id: str, bucket: Bucket | None) -> dict[str, Any] | N
         SupersededError: a later try, or a later run, has begun.
     """
     folder = run.release(release_id)
-    if run.dataset.holdout is not None and not verification.is_there(folder, run.dataset.name):
+    rolled_back = run.params.release is not None and verification.is_there(folder, run.dataset.name)
+    if run.dataset.holdout is not None and not rolled_back:
         with trying(run, "pack") as attempt:
             verification.write(attempt, folder)
     if "record" not in run.dataset.forms:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from include.faceset.declared.holdout import Holdout
 from include.faceset.erasure import receipt
 from include.faceset.release import release
 from include.faceset.run.run import Run
@@ -212,8 +213,9 @@ def test_rolling_back_brings_the_records_back_too(tmp_path: Path, exports: Path,
     first, _ = deliver(make_run(dataset, "1"), bucket)
     records = of_records(first.run, bucket)
     pairs = bucket.there("set.releases/")[f"{first.sealed.release_id}/faces_holdout.bin"]
-    put(exports / "a/new.jpg", face(77))
-    put(exports / "b/new.jpg", face(78))
+    people_there = (f"person {number}" for number in range(10))
+    trains = next(name for name in people_there if not Holdout(**settings["holdout"]).holds(name))
+    put(exports / trains / "new.jpg", face(77))
     deliver(make_run(dataset, "2"), bucket)
     back, _ = deliver(make_run(dataset, "3", release=first.sealed.release_id), bucket)
     assert back.sealed.release_id == first.sealed.release_id

@@ -81,6 +81,20 @@ def test_who_was_held_out_stays_so_and_nothing_is_read_twice(tmp_path: Path) -> 
     assert set(people_of(first).values()) <= set(people_of(more).values())
 
 
+def test_pairs_are_drawn_anew_where_more_are_held_out_or_asked_for_though_the_release_is_the_same(
+    tmp_path: Path,
+) -> None:
+    bring(tmp_path)
+    first = made(tmp_path)
+    before = len(people_of(first))
+    put(tmp_path / f"exports/training_data/{min(HELD)}/new.jpg", face(998))
+    second = made(tmp_path, "2")
+    assert second.sealed.release_id == first.sealed.release_id
+    assert len(people_of(second)) == before + 1
+    more = made(tmp_path, "3", holdout={**HOLDOUT, "pairs": 24})
+    assert len(pairs_of(more)[1]) == 24
+
+
 def test_the_rule_can_be_changed_in_either_direction(tmp_path: Path) -> None:
     bring(tmp_path)
     held = made(tmp_path)
