@@ -28,13 +28,13 @@ PROMPT = "Approve? [y/n] "
 SUBJECT = f"Delete 6 of 6 objects at s3://{BUCKET}/{PREFIX}?"
 
 
-def exports(folder: Path, names: str) -> Path:
-    """Three people with two images each, by their first letters."""
+def exports(folder: Path, names: str, *, each: int = 2) -> Path:
+    """Three people with two images each, by their first letters; or with `each`."""
     (folder / "faces_only").mkdir(parents=True)
     put(folder / "faces_only/x_face.png", face(0, "PNG"))
     for name in names:
-        for number in range(2):
-            put(folder / f"reidnet_v2_training_data/{name}/{number}.jpg", face(100 * ord(name) + number))
+        for number in range(each):
+            put(folder / f"reidnet_v2_training_data/{name}/{number}.jpg", face(1000 * ord(name) + number))
     return folder
 
 
@@ -123,15 +123,17 @@ def test_make_run_asks_on_its_terminal_and_without_one_ends_with_what_to_do(tmp_
     home = tmp_path / "home"
     home.mkdir()
     unattended = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with make_run(home, exports(tmp_path / "abc", "abc"), **unattended) as first:
+    # As many people and images as the training of the reference needs.
+    with make_run(home, exports(tmp_path / "first", "abcdefgh", each=130), **unattended) as first:
         told = first.communicate()[0]
     assert first.returncode == 0, told
 
-    other = exports(tmp_path / "def", "def")
+    other = exports(tmp_path / "second", "ijklmnop", each=130)
+    subject = SUBJECT.replace("6 of 6", "1,040 of 1,040")
     with make_run(home, other, **unattended) as nobody:
         told = nobody.communicate()[0]
     assert nobody.returncode == 1, told
-    assert f"{SUBJECT} Nobody can answer: there is no terminal here. Nothing was changed at the destination" in told
+    assert f"{subject} Nobody can answer: there is no terminal here. Nothing was changed at the destination" in told
 
     # It holds up nobody: the next one asks, and goes ahead.
     master, terminal = pty.openpty()
@@ -144,6 +146,6 @@ def test_make_run_asks_on_its_terminal_and_without_one_ends_with_what_to_do(tmp_
             while more := os.read(master, 4096):
                 rest += more
     os.close(master)
-    assert SUBJECT in shown
+    assert subject in shown
     assert asking.returncode == 0, rest.decode()
     assert "Succeeded after" in rest.decode()

@@ -7,6 +7,7 @@ schema that editors use (kept beside the files as ``dataset.schema.json``).
 import json
 import re
 import sys
+import warnings
 from datetime import UTC, date, datetime
 from functools import reduce
 from operator import or_
@@ -141,7 +142,9 @@ class Dataset(Declared):
     def _reads_what_it_writes(cls, form: str) -> str:
         written = datetime(2026, 12, 31, tzinfo=UTC).strftime(form)
         try:
-            back = datetime.strptime(written, form).replace(tzinfo=UTC)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of a form without a year, which is refused below
+                back = datetime.strptime(written, form).replace(tzinfo=UTC)
         except ValueError:
             back = None
         if (
