@@ -44,6 +44,14 @@ def seal(corpus: Path, scratch: Path) -> Release:
     return release
 
 
+def pack(corpus: Path, scratch: Path) -> Release:
+    """Seal and pack the corpus, if that is not done yet."""
+    release = seal(corpus, scratch)
+    if not Path(f"{release.output}.records").exists():
+        measure.run(ours("pack", **release.arguments), scratch / "pack")
+    return release
+
+
 def pack_row(corpus: Path, scratch: Path, files: int) -> Row:
     """All images into one file, in another order, each compared with its SHA-256; beside a mere `cat`."""
     release = seal(corpus, scratch)
@@ -65,9 +73,7 @@ def pack_row(corpus: Path, scratch: Path, files: int) -> Row:
 
 def publish_row(s3: Bucket, corpus: Path, scratch: Path, files: int) -> Row:
     """The two files to S3, in parts, proven; beside one file as it is."""
-    release = seal(corpus, scratch)
-    if not Path(f"{release.output}.records").exists():
-        measure.run(ours("pack", **release.arguments), scratch / "pack")
+    release = pack(corpus, scratch)
     rec = release.records / "train.rec"
 
     def published(number: int) -> Usage:
@@ -83,9 +89,7 @@ def publish_row(s3: Bucket, corpus: Path, scratch: Path, files: int) -> Row:
 
 def read_row(corpus: Path, scratch: Path, files: int) -> Row:
     """Every image once, as a training reads it: records as they lie there, folders in a drawn order."""
-    release = seal(corpus, scratch)
-    if not Path(f"{release.output}.records").exists():
-        measure.run(ours("pack", **release.arguments), scratch / "pack")
+    release = pack(corpus, scratch)
 
     def read(form: str, folder: Path) -> Callable[[int], Usage]:
         return lambda number: measure.run([sys.executable, str(READ), form, str(folder)], scratch / f"{form}-{number}")

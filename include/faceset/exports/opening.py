@@ -104,15 +104,21 @@ def _open_file(folder: int | None, name: str) -> int | None:
 def _read_unchanged(descriptor: int, row: Row) -> tuple[bytes, os.stat_result] | None:
     """All bytes of an open file and its status after they were read; None if it is not the file that the scan saw."""
     try:
-        data = os.read(descriptor, row.size + 1)
-        while 0 < len(data) < row.size and (more := os.read(descriptor, row.size + 1 - len(data))):
-            data += more
+        data = read_whole(descriptor, row.size)
         status = os.fstat(descriptor)
     except OSError as error:
         if error.errno != errno.ESTALE:  # NFS: replaced or removed by another machine
             raise
         return None
     return (data, status) if len(data) == row.size and is_unchanged(status, row) else None
+
+
+def read_whole(descriptor: int, size: int) -> bytes:
+    """All bytes of an open file of `size` bytes; of one that is longer, one more."""
+    data = os.read(descriptor, size + 1)
+    while 0 < len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
+        data += more
+    return data
 
 
 def is_unchanged(status: os.stat_result, row: Row) -> bool:

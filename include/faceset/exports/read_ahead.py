@@ -1,4 +1,4 @@
-"""Reading ahead: bytes from S3 are fetched side by side and handed over one by one, in the order they are needed in."""
+"""Reading ahead: bytes are fetched side by side and handed over one by one, in the order they are needed in."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -44,14 +44,17 @@ class ReadAhead(Generic[T, R]):
 
 
 @contextmanager
-def reading_ahead(things: Iterator[tuple[T, int]], read: Callable[[T], R]) -> Iterator[ReadAhead[T, R]]:
+def reading_ahead(
+    things: Iterator[tuple[T, int]], read: Callable[[T], R], readers: int = READERS
+) -> Iterator[ReadAhead[T, R]]:
     """Give an `Ahead`; what was fetched and not taken is dropped at the end of the block.
 
     Args:
         things: what is to be read, and its size in bytes.
         read: reads one; called in other threads.
+        readers: how many threads.
     """
-    pool = ThreadPoolExecutor(READERS, thread_name_prefix="read-ahead")
+    pool = ThreadPoolExecutor(readers, thread_name_prefix="read-ahead")
     try:
         yield ReadAhead(pool, things, read)
     finally:

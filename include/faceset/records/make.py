@@ -3,17 +3,15 @@
 import hashlib
 import os
 import shutil
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, islice, tee
 from pathlib import Path
 from typing import NamedTuple
 
 from include.faceset.errors import Final, NotReadyError
-from include.faceset.exports.opening import open_now
-from include.faceset.exports.read_ahead import reading_ahead
+from include.faceset.exports.opening import open_now, read_whole
+from include.faceset.exports.read_ahead import READERS, reading_ahead
 from include.faceset.ground import files
 from include.faceset.records import order, recordio
 from include.faceset.records.packed import IDX, Packed, folder_of
@@ -26,8 +24,6 @@ from include.faceset.run.run import Run
 OVERHEAD = 48
 """Bytes that a record and its line in the index take beside the image's own."""
 CHECK_EVERY = 1_000
-READERS = 2
-READ_TOGETHER = 64
 _IN_WORK = ".packing-"
 
 
@@ -161,42 +157,29 @@ def _images(attempt: Attempt, sealed: Release) -> Iterator[Image]:
 
 
 def _contents(run: Run, images: Iterator[Image]) -> Iterator[tuple[Image, bytes]]:
-    """Each image with its bytes: from the output or, where there is none, from the exports, many of them at a time."""
-    if run.on_disk:
-        yield from _from_output(str(run.output), images)
-        return
-    ahead, now = tee(images)
-    with reading_ahead(((image, image.size) for image in ahead), lambda image: _fetch(run, image)) as fetched:
-        for image in now:
-            yield image, fetched.take(image)
+    """Each image with its bytes, read ahead: from the output or, where there is none, from the exports."""
+    # From a disk to hand over each by itself would cost more than to read it; from S3 each is worth a thread.
+    read, together, readers = (_read, 64, 2) if run.on_disk else (_fetch, 1, READERS)
+    ahead, now = tee(_batches(images, together))
+    sized = ((some, sum(image.size for image in some)) for some in ahead)
+    with reading_ahead(sized, lambda some: [read(run, image) for image in some], readers) as coming:
+        for some in now:
+            yield from zip(some, coming.take(some), strict=True)
 
 
-def _from_output(output: str, images: Iterator[Image]) -> Iterator[tuple[Image, bytes]]:
-    """Two threads read ahead, some images at a time: to hand over each by itself would cost more than to read it."""
-
-    def read(some: list[Image]) -> list[tuple[Image, bytes]]:
-        return [(image, _read(f"{output}/{image.key}", image)) for image in some]
-
-    coming: deque[Future[list[tuple[Image, bytes]]]] = deque()
-    with ThreadPoolExecutor(READERS, thread_name_prefix="pack") as pool:
-        while some := list(islice(images, READ_TOGETHER)):
-            coming.append(pool.submit(read, some))
-            if len(coming) > 2 * READERS:
-                yield from coming.popleft().result()
-        while coming:
-            yield from coming.popleft().result()
+def _batches(images: Iterator[Image], size: int) -> Iterator[list[Image]]:
+    while some := list(islice(images, size)):
+        yield some
 
 
-def _read(path: str, image: Image) -> bytes:
+def _read(run: Run, image: Image) -> bytes:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(f"{run.output}/{image.key}", flags)
     except OSError as error:
         raise _gone(image, error.strerror) from error
     try:
-        data = os.read(descriptor, image.size + 1)
-        while 0 < len(data) < image.size and (more := os.read(descriptor, image.size + 1 - len(data))):
-            data += more
-        return data
+        return read_whole(descriptor, image.size)
     finally:
         os.close(descriptor)
 

@@ -1,7 +1,6 @@
 """What a summary tells: of a run, and of a dry run. As JSON they are ``summary.json``, as text ``SUMMARY.md``."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from include.faceset.report.took import Step
@@ -30,11 +29,6 @@ class Told:
     unmet: list[dict[str, Any]]
     durations_s: dict[str, float]
     steps: list[Step]
-
-    def as_json(self) -> dict[str, Any]:
-        """The facts as ``summary.json`` has them."""
-        said: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return said
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,12 @@ def summarise(
     folder = run.release(sealed.release_id)
     with trying(run, "summary") as attempt:
         facts = gather(run, sealed, took, sync, erased)
-        text = report(run, facts, sample_identity(run, folder))
-        files.write_text(folder / release.SUMMARY_JSON_FILE, _as_json(facts), attempt.folder)
+        text, said = report(run, facts, sample_identity(run, folder)), asdict(facts)
+        files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(said, indent=2) + "\n", attempt.folder)
         files.write_text(folder / release.SUMMARY_FILE, text, attempt.folder)
     log.info("%s", report(run, facts, sample=None))
     _warn(facts)
-    return facts.as_json()
-
-
-def _as_json(facts: Told) -> str:
-    return json.dumps(facts.as_json(), indent=2) + "\n"
+    return said
 
 
 def tell(
@@ -171,7 +168,7 @@ def dry_run(
         Path of the ``SUMMARY.md``.
     """
     facts = foresee(run, listing, took, in_bucket, named_in_bucket)
-    files.write_text(run.work / release.SUMMARY_JSON_FILE, _as_json(facts))
+    files.write_text(run.work / release.SUMMARY_JSON_FILE, json.dumps(asdict(facts), indent=2) + "\n")
     text = environment().get_template("DRY_RUN.md.j2").render(facts=facts, params=run.params, dataset=run.dataset)
     path = run.work / release.SUMMARY_FILE
     files.write_text(path, text)

@@ -19,6 +19,7 @@ from s3_sync.bucket.target import POINTER
 from s3_sync.errors import Final, NoAnswer, cause
 from s3_sync.listing.versions import VERSION, list_versions
 from s3_sync.proof.publish import put_file, read_pointer
+from s3_sync.proof.records import folder_named
 from s3_sync.proof.vouch import has, is_checked
 from s3_sync.sync.delete import BATCH, Way, remove
 
@@ -92,7 +93,7 @@ def all_but(prefix: S3Prefix, keep: Sequence[str], *, check: Callable[[], None] 
 
     The pointer stays, as it is now, if it names one of them. Returns what was deleted (of `list_all`).
     """
-    named = str(read_pointer(prefix).get("records", "")).rstrip("/").rpartition("/")[2]
+    named = folder_named(read_pointer(prefix))
     found = list_all(prefix)
     there = pc.and_not(found["latest"], found["marker"])
     wanted = in_folders(found, [*keep, POINTER] if named in keep else keep)

@@ -54,7 +54,7 @@ def publish(prefix: S3Prefix, bundle: Bundle, keep: Sequence[str], *, check: Cal
     """
     place, pointer, said = prefix.below(bundle.folder.name), dict(bundle.pointer), read_pointer(prefix)
     if bundle.folder.is_dir():
-        marker = prefix.key(POINTER) if said != pointer and _names(said, bundle.folder.name) else None
+        marker = prefix.key(POINTER) if said != pointer and folder_named(said) == bundle.folder.name else None
         sync(place, _request(bundle, marker), check=check)
     verify(place, bundle.objects, uploads.read(bundle.record, place))
     if said != pointer:
@@ -80,5 +80,6 @@ def folders_of(prefix: S3Prefix) -> set[str]:
     return {key.partition("/")[0] for key in keys if "/" in key}
 
 
-def _names(said: Mapping[str, Any], name: str) -> bool:
-    return str(said.get("records", "")).rstrip("/").endswith(f"/{name}")
+def folder_named(said: Mapping[str, Any]) -> str:
+    """Return the name of the folder that a pointer points to; empty where there is none."""
+    return str(said.get("records", "")).rstrip("/").rpartition("/")[2]

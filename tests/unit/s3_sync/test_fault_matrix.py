@@ -15,6 +15,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ from tests.unit.s3_sync.delivery import EXPORT, FOLDERS, Bucket, Delivery
 pytestmark = pytest.mark.long
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from local.s3.seaweed import S3Server
@@ -375,56 +376,36 @@ def check(outcomes: list[Outcome]) -> None:
     assert not [(one.name, one.wrongs) for one in outcomes if one.wrongs]
 
 
-@pytest.mark.parametrize("fault", proxy.FAULTS)
-def test_a_fault_at_each_operation_of_a_delivery(lanes: Lanes, fault: str) -> None:
+def at_each(seen: Counter[str], faults: Iterable[str], meet: Callable[[str, Choose], Outcome]) -> None:
+    """Check what becomes of each operation that was ``seen`` when it meets each of the faults."""
     check(
         at_once(
             [
-                lambda op=op, n=n: delivered(lanes, f"{fault} at {op} {n}", at(op, n, fault))
-                for op, n in cells(lanes.of_delivery, fault)
+                lambda op=op, n=n, fault=fault: meet(f"{fault} at {op} {n}", at(op, n, fault))
+                for fault in faults
+                for op, n in cells(seen, fault)
             ]
         )
     )
+
+
+@pytest.mark.parametrize("fault", proxy.FAULTS)
+def test_a_fault_at_each_operation_of_a_delivery(lanes: Lanes, fault: str) -> None:
+    at_each(lanes.of_delivery, [fault], partial(delivered, lanes))
 
 
 def test_each_fault_at_each_operation_of_preflight(lanes: Lanes) -> None:
-    check(
-        at_once(
-            [
-                lambda op=op, n=n, fault=fault: preflighted(lanes, f"{fault} at {op} {n}", at(op, n, fault))
-                for fault in proxy.FAULTS
-                for op, n in cells(lanes.of_preflight, fault)
-            ]
-        )
-    )
+    at_each(lanes.of_preflight, proxy.FAULTS, partial(preflighted, lanes))
 
 
 def test_each_fault_at_each_operation_of_publishing_records(lanes: Lanes) -> None:
-    check(
-        at_once(
-            [
-                lambda op=op, n=n, fault=fault: brought(lanes, f"{fault} at {op} {n}", at(op, n, fault))
-                for fault in proxy.FAULTS
-                for op, n in cells(lanes.of_records, fault)
-            ]
-        )
-    )
+    at_each(lanes.of_records, proxy.FAULTS, partial(brought, lanes))
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_each_fault_at_each_operation_on_an_export(lanes: Lanes, *, streamed: bool) -> None:
     seen = lanes.of_streaming if streamed else lanes.of_taking
-    check(
-        at_once(
-            [
-                lambda op=op, n=n, fault=fault: taken(
-                    lanes, f"{fault} at {op} {n}", at(op, n, fault), streamed=streamed
-                )
-                for fault in proxy.FAULTS
-                for op, n in cells(seen, fault)
-            ]
-        )
-    )
+    at_each(seen, proxy.FAULTS, partial(taken, lanes, streamed=streamed))
 
 
 @pytest.mark.parametrize(
