@@ -116,10 +116,10 @@ def _tell(run: Run, folder: Path, building: Path, anew: Release) -> None:
     config = before["config"] | {"num_classes": anew.identities, "num_image": anew.images}
     if anew.formerly and config["output"]:
         config["output"] = config["output"].replace(anew.formerly[-1], anew.release_id)
-    settings = run.dataset.training.model_copy(
-        update={name: config[name] for name in ("batch_size", "num_epoch", "warmup_epoch")}
-        | {"gpus": before["training"]["gpus"]}
-    )
+    said = {name: config[name] for name in ("batch_size", "num_epoch", "warmup_epoch", "verbose") if name in config}
+    settings = run.dataset.training.model_copy(update=said | {"gpus": before["training"]["gpus"]})
+    planned = schedule.plan(settings, anew.identities, anew.images)
+    config |= {"verbose": planned.verbose} if "verbose" in config else {}
     counts = Counter[str]()
     for _, rows in sharded.groups(building / release.LEDGER_FILE, ["outcome"]):
         counts.update(rows["outcome"].to_pylist())
@@ -135,7 +135,7 @@ def _tell(run: Run, folder: Path, building: Path, anew: Release) -> None:
         "kept_files": kept_files,
         "rejected": by_count(counts),
         "config": config,
-        "training": asdict(schedule.plan(settings, anew.identities, anew.images)),
+        "training": asdict(planned),
     }
     files.write_text(building / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n", within=building)
     files.write_text(building / release.SUMMARY_FILE, receipt.of_release(facts), within=building)
@@ -143,6 +143,6 @@ def _tell(run: Run, folder: Path, building: Path, anew: Release) -> None:
     # The records of a release that was made anew are yet to be packed, and their config comes with them.
     for number, trainer in enumerate(wanted(run, building)):
         if (folder / trainer.file_name(anew.dataset)).exists():
-            said = config if number == 0 else trainer.values(run, Counts.of(anew))
-            text = trainer.render(anew, of_classes, said)
+            values = config if number == 0 else trainer.values(run, Counts.of(anew))
+            text = trainer.render(anew, of_classes, values)
             files.write_text(building / trainer.file_name(anew.dataset), text, within=building)

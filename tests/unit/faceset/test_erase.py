@@ -109,6 +109,7 @@ def check(run: Run) -> None:
         assert facts["scanned_files"] == facts["kept_files"] + sum(facts["rejected"].values())
         assert (facts["release_id"], facts["images"]) == (folder.name, sealed.images)
         assert facts["config"]["num_classes"] == facts["training"]["num_classes"] == sealed.identities
+        assert facts["config"]["verbose"] <= facts["training"]["rank_steps_per_epoch"], "verified once an epoch"
         config = (folder / arcface_torch.file_name("faces")).read_text()
         assert f"num_image = {sealed.images}\n" in config
         assert folder.name in config
