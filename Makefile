@@ -63,7 +63,7 @@ test: lint types unit dags steps system
 endif
 
 .PHONY: test-all
-test-all: unit-long steps-long system-long s3-servers training-host celery ## What `make test` leaves out: the long matrices, all kills, all servers, Celery; 40 minutes
+test-all: unit-long steps-long system-long s3-servers training-host celery ## What `make test` leaves out: the long matrices, all kills, all servers, a training host, Celery; 40 minutes
 
 .PHONY: lint
 lint: $(STAMP) ## ruff, and docker-compose.yaml against its schema
@@ -72,7 +72,7 @@ lint: $(STAMP) ## ruff, and docker-compose.yaml against its schema
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml
 
 .PHONY: types
-types: $(STAMP) ## mypy, strict
+types: $(STAMP) ## mypy, strict; 20 seconds
 	@$(BIN)/mypy
 
 .PHONY: unit
@@ -80,35 +80,35 @@ unit: $(STAMP) ## Unit tests, a minute
 	@$(PYTEST) $(QUICK) tests/unit
 
 .PHONY: unit-long
-unit-long: $(STAMP) ## The unit tests that are long: matrices, property tests, full disks
+unit-long: $(STAMP) ## The unit tests that are long: matrices, property tests, full disks; 8 minutes
 	@$(PYTEST) $(LONG) tests/unit
 
 .PHONY: steps
-steps: $(STAMP) ## One kill of each kind, against a real S3 server
+steps: $(STAMP) ## One kill of each kind, against a real S3 server; a minute
 	@$(BIN)/pytest $(QUICK) tests/kills
 
 .PHONY: steps-long
-steps-long: $(STAMP) ## Tasks and runs that are killed at every step and at 20 random moments
+steps-long: $(STAMP) ## Tasks and runs that are killed at every step and at 20 random moments; 3 minutes
 	@$(PYTEST) --dist loadfile $(LONG) tests/kills
 
 .PHONY: dags
-dags: $(STAMP) ## Tests of the DAGs as Airflow loads them
+dags: $(STAMP) ## Tests of the DAGs as Airflow loads them; 20 seconds
 	@$(PYTEST) tests/dags
 
 .PHONY: system
-system: $(STAMP) ## The real DAG, a real scheduler, a real S3 server: one run of each kind
+system: $(STAMP) ## The real DAG, a real scheduler, a real S3 server: one run of each kind; 5 minutes
 	@$(BIN)/pytest $(QUICK) tests/system
 
 .PHONY: system-long
-system-long: $(STAMP) ## All that is tried with a real scheduler
+system-long: $(STAMP) ## All that is tried with a real scheduler; 20 minutes
 	@$(BIN)/pytest $(LONG) tests/system
 
 .PHONY: s3-servers
-s3-servers: $(STAMP) ## What is promised of every S3 server, put to SeaweedFS, LocalStack, moto and Ceph RGW (`make servers` first)
+s3-servers: $(STAMP) ## What is promised of every S3 server, put to SeaweedFS, LocalStack, moto and Ceph RGW (`make servers` first); 6 minutes
 	@$(BIN)/pytest tests/servers -rs
 
 .PHONY: training-host
-training-host: $(STAMP) ## What a training host does with what was published, with its own tools
+training-host: $(STAMP) ## What a training host does with what was published, with its own tools; a minute
 	@$(BIN)/pytest tests/training_host -rs
 
 .PHONY: trainer
@@ -130,7 +130,7 @@ faults: $(STAMP) ## Every S3 operation meets every fault, and 160 runs many of t
 	@FAULTS=all $(BIN)/pytest tests/unit/s3_sync/test_fault_matrix.py
 
 .PHONY: celery
-celery: $(STAMP) ## docker-compose.yaml as processes of this machine, two workers, one is killed (root; `make servers` first)
+celery: $(STAMP) ## docker-compose.yaml as processes of this machine, two workers, one is killed (root; `make servers` first); 3 minutes
 	@$(BIN)/pytest tests/celery -rs
 
 .PHONY: servers
@@ -205,4 +205,4 @@ clean: ## Remove the virtual environment, all state and all caches (also the emb
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} \
 	    /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	    /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	    /^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
