@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "images" / "graph.svg"
-WIDTH, HEIGHT, GAP, ROW, A_ROW = 132, 40, 24, 104, 6
+WIDTH, HEIGHT, GAP, ROW, A_ROW = 132, 40, 24, 104, 7
 END = """\
 <defs><marker id="end" markerWidth="8" markerHeight="8" refX="7" refY="4" orient="auto">
 <path d="M0,1 L7,4 L0,7" style="stroke:#57606a"/></marker></defs>"""
