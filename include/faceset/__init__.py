@@ -36,6 +36,7 @@ Words::
     label           an identity's class number, for good; its index is what ImageFolder counts
     records         a release as two files, in the record form of MXNet
     people          those on the list of people to erase
+    decision        what somebody decided about an identity or an image, for all later runs
 
 ``ports`` says what a step needs of a source and of a bucket; whoever starts a step hands it these.
 """

@@ -36,6 +36,7 @@ class Outcome(StrEnum):
     TOO_LARGE = "too_large"
     ARCHIVED = "archived"
     HELD_OUT = "held_out"
+    DROPPED_BY_DECISION = "dropped_by_decision"
 
 
 RULES = 1
@@ -63,6 +64,7 @@ EXPLANATIONS = {
     Outcome.SUPPRESSED: "its identity is on the list of people to erase",
     Outcome.TOO_LARGE: "larger than max_file_size, and not to be judged without reading most of it into memory",
     Outcome.HELD_OUT: "good, but its identity is held out of the training set, to verify models by (holdout)",
+    Outcome.DROPPED_BY_DECISION: "somebody decided that it is not kept (the dataset's table of decisions)",
     Outcome.ARCHIVED: "an object that S3 has archived: restore it, and the next run takes it",
 }
 
@@ -75,11 +77,13 @@ MANIFEST = pa.schema(
         pa.field("size", pa.int64()),
         pa.field("mtime_ns", pa.int64()),
         pa.field("etag", pa.string()),
+        pa.field("scanned_as", pa.string()),
     ]
 )
 """What the scan knows of a file. `path` is relative to the export's root (of an export in parts: to where
 its parts begin) and /-separated; `partition` is null for an export that does not arrive in parts, `etag` for
-one on a disk. Of an object in S3 `mtime_ns` is when it was written."""
+one on a disk. Of an object in S3 `mtime_ns` is when it was written. `scanned_as` is the identity that layout
+and name give, where somebody decided that it is another's; else null."""
 
 SCANNED = pa.schema([*MANIFEST, pa.field("outcome", pa.string())])
 """A manifest as the scan writes it; `outcome` is null for an image of the declared layout."""

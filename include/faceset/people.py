@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.faceset import names
+from include.faceset.declared import deciding
+from include.faceset.declared.decisions import Decided
 from include.faceset.errors import Final
 from include.faceset.ground import tables
 from include.faceset.ledger import Outcome
@@ -40,12 +42,26 @@ class Line:
 
 
 def to_erase(run: Run) -> People:
-    """Everybody whom a run is to erase, of all its lists.
+    """Everybody whom a run is to erase: of all its lists, and whoever was decided to be the same person.
 
     Raises:
         SuppressedError: a list is wrong, or one that is named is not there.
+        DecisionError: the table of decisions is wrong.
     """
+    named = listed(run)
+    return named | same_people(deciding.decided(run.dataset), named) if named else named
+
+
+def listed(run: Run) -> People:
+    """Everybody whom the lists of a run name."""
     return frozenset(line.name for path in lists(run) for line in read_lines(path))
+
+
+def same_people(decided: Decided, named: People) -> People:
+    """Those named, with all who were decided to be the same person as one of them."""
+    merged = decided.merged
+    persons = {merged.get(name, name) for name in named}
+    return named | {name for pair in merged.items() if pair[1] in persons for name in pair}
 
 
 def lists(run: Run) -> list[Path]:

@@ -116,6 +116,16 @@ class Dataset(Declared):
         description="File that lists people to erase, one identity a line, beside those in <dataset>.suppressed, which "
         "lies where this file lies and need not be named.",
     )
+    decisions: AbsolutePath | None = Field(
+        None,
+        description="File of what people decided about identities and images (docs/looking.md), instead of "
+        "<dataset>.decisions, which lies where this file lies and need not be named.",
+    )
+    faces_shown_to: Literal["editors", "readers", "nobody"] = Field(
+        "editors",
+        description="Who may look at faces on the pages in Airflow: whoever may change the DAG, whoever may read it, "
+        "or nobody.",
+    )
     forms: Annotated[list[Literal["image_folder", "record"]], Field(min_length=1)] = Field(
         ["image_folder"],
         description="How a training host can download a release. image_folder: an object an image. record: two files "
@@ -128,7 +138,7 @@ class Dataset(Declared):
     )
     training: Training = Training()
     expected: Expected | None = None
-    _suppressed_beside: Path | None = PrivateAttr(None)
+    _file: Path | None = PrivateAttr(None)
 
     @field_validator("schedule")
     @classmethod
@@ -167,11 +177,16 @@ class Dataset(Declared):
     @property
     def suppressed_beside(self) -> Path | None:
         """Where a list of people to erase would lie beside the dataset file; None if it came from no file."""
-        return self._suppressed_beside
+        return self._file and self._file.with_suffix(".suppressed")
+
+    @property
+    def decisions_beside(self) -> Path | None:
+        """Where decisions would lie beside the dataset file; None if it came from no file."""
+        return self._file and self._file.with_suffix(".decisions")
 
     def lying_at(self, path: Path) -> "Dataset":
         """This dataset, which now knows where its file lies."""
-        self._suppressed_beside = path.absolute().with_suffix(".suppressed")
+        self._file = path.absolute()
         return self
 
     @property

@@ -82,18 +82,26 @@ def shared_destination(places: Collection[str], others: Iterable[Dataset]) -> st
     return None
 
 
+_BESIDE = {
+    ".suppressed": ("a list of people to erase", r"sup+res+ed"),
+    ".decisions": ("a table of decisions", r"decis+ions?"),
+}
+"""Suffix of what may lie beside a dataset file, what it is, and how a misspelt name of it looks."""
+
+
 def stray_lists(folder: Path) -> Iterator[str]:
-    """Of each file that looks like a list of people to erase and that no dataset reads, what is wrong with it.
+    """Of each file that looks like a list of people to erase, or decisions, that no dataset reads, what is wrong.
 
     Its name is misspelt, has another suffix behind it, as some editors add one, or its dataset file is gone.
     """
-    read = {f"{path.stem}.suppressed" for path in find(folder)}
+    stems = [path.stem for path in find(folder)]
     for path in sorted(folder.iterdir()):
-        if re.search(r"sup+res+ed", path.name, re.IGNORECASE) and path.name not in read:
-            yield (
-                f"{path.name}: looks like a list of people to erase, and no dataset reads it: call it "
-                "<dataset>.suppressed, as its dataset file is called, or remove it"
-            )
+        for suffix, (what, looks) in _BESIDE.items():
+            if re.search(looks, path.name, re.IGNORECASE) and path.name not in {f"{stem}{suffix}" for stem in stems}:
+                yield (
+                    f"{path.name}: looks like {what}, and no dataset reads it: call it <dataset>{suffix}, as its "
+                    "dataset file is called, or remove it"
+                )
 
 
 def _mistakes(path: Path, error: ValidationError) -> Iterator[str]:

@@ -14,6 +14,7 @@ What happens to each thing (run.py has the layout):
 - **its ledger** has a blank row in the place of each of theirs (`suppressed`, export and part, nothing else), so it
   balances as before. Who was in dispute with them over the same bytes is no longer known: looked at anew next time.
 - **the manifest of a part** has blank rows too; **the record of a sync** loses their keys.
+- **decisions** about them go, and names that only those say go onto the list (decisions.py).
 - **work** of other runs goes. **What was set aside** goes where no release holds it any more.
 
 Each thing is replaced by one rename and says until then that it is to be done: killed, run again, it finishes.
@@ -26,7 +27,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from include.faceset import people
-from include.faceset.erasure import met, receipt
+from include.faceset.erasure import decisions, met, receipt
 from include.faceset.erasure.look import NAMING, find_manifests, is_needed, look, rows
 from include.faceset.erasure.releases import make_anew, write_blanked
 from include.faceset.errors import Final
@@ -49,6 +50,7 @@ class EraseError(Final):
 
 def begin_erasure(attempt: Attempt) -> People:
     """Erase, and keep in mind by which list: `finish_erasure` goes by the same one. Returns the people."""
+    decisions.erase_decisions(attempt)
     listed = people.to_erase(attempt.run)
     met.remember(attempt.run, listed, within=attempt.folder)
     erase_here(attempt, listed)

@@ -17,9 +17,9 @@ import pyarrow as pa
 from include.faceset import people
 from include.faceset.declared.export import PARTITION, Export
 from include.faceset.errors import Final
-from include.faceset.ground import files, sharded
-from include.faceset.ground.tables import conformed
+from include.faceset.ground import files, sharded, tables
 from include.faceset.ledger import LEDGER, MANIFEST, SCANNED
+from include.faceset.run import decided
 from include.faceset.run.attempt import Attempt
 from include.faceset.run.run import Run
 
@@ -98,12 +98,33 @@ def manifests(run: Run) -> Iterator[tuple[Export, Path]]:
 
 
 def read_images(run: Run, shard: int) -> pa.Table:
-    """Rows (schema MANIFEST) of one shard, from all manifests.
+    """Rows (schema MANIFEST) of one shard, from all manifests; whoever was decided to be another is that one.
 
     Raises:
         PartsError: a part was scanned under another declaration of its export.
     """
+    merged = decided.of(run).merged
+    found = [tables.without(_images(run, shard), "identity", pa.array(merged, pa.string()))]
+    sources: dict[int, list[str]] = {}
+    for name, identity in merged.items():
+        if sharded.shard_of(identity, run.params.shards) == shard:
+            sources.setdefault(sharded.shard_of(name, run.params.shards), []).append(name)
+    for source, named in sources.items():
+        rows = tables.only(_images(run, source), "identity", pa.array(named, pa.string()))
+        now = pa.array([merged[name] for name in rows["identity"].to_pylist()], pa.string())
+        found.append(
+            tables.filled({**_columns(rows), "identity": now, "scanned_as": rows["identity"]}, MANIFEST, len(now))
+        )
+    return pa.concat_tables(found)
+
+
+def _images(run: Run, shard: int) -> pa.Table:
+    """Rows (schema MANIFEST) of one shard as the scans wrote them, without people to erase."""
     return people.separate(people.to_erase(run), _union(run, shard))[1].select(MANIFEST.names)
+
+
+def _columns(rows: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return dict(zip(rows.column_names, rows.columns, strict=True))
 
 
 def read_rejected(run: Run) -> pa.Table:
@@ -113,7 +134,7 @@ def read_rejected(run: Run) -> pa.Table:
     if listed:  # of whom a part may tell that was scanned before they were listed
         of_people = (people.separate(listed, _union(run, shard))[0] for shard in range(run.params.shards))
         found = pa.concat_tables([found, *map(people.blank, of_people)])
-    return conformed(found, LEDGER)
+    return tables.conformed(found, LEDGER)
 
 
 def count_files(run: Run) -> dict[str, int]:
@@ -166,7 +187,7 @@ def declaration(export: Export) -> dict[str, Any]:
 
 
 def _union(run: Run, shard: int) -> pa.Table:
-    tables = [SCANNED.empty_table()]
+    found = [SCANNED.empty_table()]
     for export, path in manifests(run):
         if sharded.note(path)["declared"] != declaration(export):
             raise PartsError(
@@ -174,8 +195,8 @@ def _union(run: Run, shard: int) -> pa.Table:
                 "export otherwise; trigger a run without a partition, which scans all parts again (a part that is gone "
                 f"from the disk is forgotten when you remove {path})"
             )
-        tables.append(conformed(sharded.read(path, shard, run.params.shards), SCANNED))
-    return pa.concat_tables(tables)
+        found.append(tables.conformed(sharded.read(path, shard, run.params.shards), SCANNED))
+    return pa.concat_tables(found)
 
 
 def _digest(path: Path) -> str:

@@ -16,6 +16,7 @@ class Row(NamedTuple):
     size: int
     mtime_ns: int
     etag: str | None
+    scanned_as: str | None
     outcome: str | None
     key: str | None
     sha256: bytes | None

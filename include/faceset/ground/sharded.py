@@ -104,6 +104,12 @@ def read(path: Path, shard: int, shards: int) -> pa.Table:
     return of_shard(file.read_row_groups(with_identity), shard, shards)
 
 
+def columns(path: Path) -> list[str]:
+    """The names of a file's columns."""
+    names: list[str] = pq.read_schema(path).names
+    return names
+
+
 def groups(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
     """The row groups one after the other, each with its shard."""
     file = pq.ParquetFile(path)

@@ -43,7 +43,7 @@ def with_known(selected: pa.Table, known: pa.Table) -> pa.Table:
     known = known.filter(pc.or_(pc.is_valid(known["etag"]), times.are_exact(known["mtime_ns"])))
     # A join finds no null equal to another, and files on a disk have no ETag.
     selected, known = (_with_etag(rows, pc.fill_null(rows["etag"], "")) for rows in (selected, known))
-    joined = selected.join(known.drop_columns(["partition"]), keys=FILE, join_type="left outer")
+    joined = selected.join(known.drop_columns(["partition", "scanned_as"]), keys=FILE, join_type="left outer")
     joined = _with_etag(joined, pc.if_else(pc.equal(joined["etag"], ""), None, joined["etag"]))
     order = [("identity", "ascending"), ("export", "ascending"), ("path", "ascending")]
     return joined.select(LEDGER.names).cast(LEDGER).sort_by(order)

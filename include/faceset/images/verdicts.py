@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from include.faceset import names
 from include.faceset.declared.dataset import Dataset
+from include.faceset.declared.decisions import Decided
 from include.faceset.exports.opening import Read, is_unchanged
 from include.faceset.exports.rows import Row
 from include.faceset.images import held_out, judge, large
@@ -37,8 +38,9 @@ class Judged(NamedTuple):
 
 @dataclass
 class Verdicts:
-    """The ledger rows of an identity as they come to be known."""
+    """The ledger rows of an identity as they come to be known, and what people decided about it."""
 
+    decided: Decided = field(default_factory=Decided)
     rows: list[Row] = field(default_factory=list)
     hashes: set[bytes] = field(default_factory=set)
     names: dict[str, int] = field(default_factory=dict)
@@ -84,6 +86,8 @@ class Verdicts:
         """Why an image that was judged is not kept, among the others of its identity; None if it is."""
         if judged.rejected is not None:
             return judged.rejected
+        if self.decided.drops(judged.row.identity, judged.row.sha256):
+            return Outcome.DROPPED_BY_DECISION
         if judged.row.sha256 in self.hashes:
             return Outcome.DUPLICATE_CONTENT
         if len(self.free_name(judged.row).encode()) > names.MAX_NAME_BYTES:

@@ -10,6 +10,7 @@ from include.faceset.ground import files, sharded, tables
 from include.faceset.ledger import LEDGER, RULES
 from include.faceset.release.pointer import last
 from include.faceset.release.release import LEDGER_FILE, read
+from include.faceset.run import decided
 from include.faceset.run.attempt import Attempt
 from include.faceset.run.run import RELEASE_FILE, Run
 
@@ -35,9 +36,12 @@ def baseline(run: Run) -> Path | None:
 
 
 def same_rule(run: Run) -> bool:
-    """Whether the last release asked for as many images of an identity as this run."""
+    """Whether the last release asked for as many images of an identity as this run, and went by the same decisions."""
     folder = last(run)
-    return folder is not None and read(folder).min_images == run.params.min_images
+    if folder is None:
+        return False
+    before = read(folder)
+    return (before.min_images, before.decisions) == (run.params.min_images, decided.of(run).digest)
 
 
 def known_files(run: Run, shard: int) -> pa.Table:

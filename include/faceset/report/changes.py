@@ -17,6 +17,7 @@ from include.faceset.images.unchanged import with_known
 from include.faceset.images.verdicts import OF_THE_BYTES, Judged, Verdicts
 from include.faceset.ledger import LEDGER, Outcome, kept
 from include.faceset.release.memory import known_files
+from include.faceset.run import decided
 from include.faceset.run.run import Run
 
 IMAGE = pa.schema([("identity", pa.string()), ("key", pa.string()), ("size", pa.int64()), ("sha256", pa.binary(32))])
@@ -138,9 +139,10 @@ def foreseen(run: Run) -> list[State]:
 def _judged(run: Run, shard: int) -> pa.Table:
     """Ledger rows of what was selected of a shard, as the copying would leave them."""
     rows: list[Row] = []
+    decisions = decided.of(run)
     selected = with_known(tables.read(run.selected(shard)), known_files(run, shard))
     for identity, group in groupby(rows_of(selected), key=lambda row: row.identity):
-        verdicts = Verdicts()
+        verdicts = Verdicts(decisions)
         for row in group:
             rejected = Outcome(row.outcome) if row.outcome in OF_THE_BYTES else None
             if (rejected := verdicts.outcome(Judged(row, rejected, None))) is not None:

@@ -24,6 +24,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.faceset.declared.decisions import Decided
 from include.faceset.declared.params import LinkMode
 from include.faceset.exports import opening
 from include.faceset.exports.read_ahead import reading_ahead
@@ -37,7 +38,7 @@ from include.faceset.output.copied import Copied, CopyError
 from include.faceset.output.folder import place, present_in
 from include.faceset.output.stage import feasible, stage
 from include.faceset.release import memory
-from include.faceset.run import turns
+from include.faceset.run import decided, turns
 from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import Run
 from include.faceset.run.selected import read_selected
@@ -52,7 +53,7 @@ class Shard:
     """What all identities of this try of a shard share.
 
     `roots` has a descriptor of the root of each export on a disk, `fetched` the new files of those in S3, `placed` what
-    the last release put into the output, by key.
+    the last release put into the output, by key, `decided` what people decided.
     """
 
     attempt: Attempt
@@ -60,6 +61,7 @@ class Shard:
     roots: dict[str, int]
     fetched: opening.Fetched
     placed: set_aside.Placed
+    decided: Decided
 
     @property
     def run(self) -> Run:
@@ -115,7 +117,7 @@ def _open_shard(attempt: Attempt, selected: pa.Table, known: pa.Table) -> Iterat
     is_small = pc.less_equal(selected["size"], run.dataset.max_file_size)
     coming = ((row, row.size) for row in rows_of(selected.filter(pc.and_(is_new, is_small))))
     with opening.export_roots(run) as roots, reading_ahead(coming, partial(opening.read_object, run)) as fetched:
-        yield Shard(attempt, link_mode, roots, fetched, placed)
+        yield Shard(attempt, link_mode, roots, fetched, placed, decided.of(run))
 
 
 def _telling(total: int, identities: Iterable[Verdicts]) -> Iterator[Verdicts]:
@@ -146,7 +148,7 @@ def copy_identity(shard: Shard, identity: str, rows: Iterable[Row]) -> Verdicts:
     if run.on_disk:
         present = present_in(run.output / identity)
         staged.mkdir(mode=files.FOLDER_MODE)
-    verdicts = Verdicts()
+    verdicts = Verdicts(shard.decided)
     for (export, folder), group in groupby(rows, key=lambda row: (row.export, row.folder)):
         with opening.export_folder(shard.roots.get(export), folder) as descriptor:
             for row in group:
@@ -167,8 +169,8 @@ def _taken_over(run: Run, verdicts: Verdicts, row: Row, present: dict[str, os.st
     if row.outcome in OF_THE_BYTES:
         verdicts.reject(row, Outcome(row.outcome))
         return True
-    if row.sha256 in verdicts.hashes:
-        verdicts.reject(row, Outcome.DUPLICATE_CONTENT)
+    if (rejected := verdicts.outcome(Judged(row, None, None))) is not None:
+        verdicts.reject(row, rejected)
         return True
     name = verdicts.free_name(row)
     if not run.on_disk:

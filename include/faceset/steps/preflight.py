@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from include.faceset import names, people
+from include.faceset.declared import deciding
+from include.faceset.declared.decisions import DecisionError
 from include.faceset.erasure import look
 from include.faceset.errors import NotReadyError
 from include.faceset.exports import parts
@@ -25,7 +27,7 @@ def preflight(run: Run) -> None:
         NotReadyError: with all findings at once.
     """
     exports = _release(run) if run.params.release else [*_exports(run), *_parts(run)]
-    findings = [*exports, *_overlaps(run), *_output(run), *_names(run), *_suppressed(run)]
+    findings = [*exports, *_overlaps(run), *_output(run), *_names(run), *_suppressed(run), *_decisions(run)]
     if findings:
         raise NotReadyError("\n".join(findings))
 
@@ -78,7 +80,8 @@ def _parts(run: Run) -> Iterator[str]:
 def nothing_to_do(run: Run) -> str | None:
     """Why a run has nothing to scan and nothing to build, if so.
 
-    All the parts that it asks for are absent, every known part is in the last release, and nobody is to be erased.
+    All the parts that it asks for are absent, every known part is in the last release, nobody is to be erased, and
+    nothing was decided since.
     """
     dated = [export for export in run.dataset.exports if export.dated]
     if run.params.release or run.partitions is None or any(parts.to_scan(run, export) for export in dated):
@@ -86,6 +89,8 @@ def nothing_to_do(run: Run) -> str | None:
     if look.is_needed(run):
         return None
     last = pointer.last(run)
+    if last is not None and release.read(last).decisions != deciding.decided(run.dataset).digest:
+        return None
     if run.dataset.publish == "latest" and parts.digest_parts(run) != (release.read(last).parts if last else {}):
         return None
     wanted = ", ".join(run.partitions)
@@ -101,9 +106,16 @@ def _release(run: Run) -> Iterator[str]:
 
 def _suppressed(run: Run) -> Iterator[str]:
     try:
-        people.to_erase(run)
+        people.listed(run)
     except people.SuppressedError as error:
         yield f"suppressed: {error}"
+
+
+def _decisions(run: Run) -> Iterator[str]:
+    try:
+        deciding.decided(run.dataset)
+    except DecisionError as error:
+        yield f"decisions: {error}"
 
 
 def _overlaps(run: Run) -> Iterator[str]:

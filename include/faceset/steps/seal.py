@@ -25,7 +25,7 @@ from include.faceset.output.tidy import SealError, bring_to
 from include.faceset.release import history, labels, pointer, release
 from include.faceset.release.classes import CLASSES, count_classes, number
 from include.faceset.release.release import Release
-from include.faceset.run import owner, turns
+from include.faceset.run import decided, owner, turns
 from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.run import Run
 from include.faceset.training import verification
@@ -143,6 +143,7 @@ def _seal(attempt: Attempt) -> Release:
         formerly=history.formerly(run, digest.release_id),
         rules=RULES,
         labels=labels.keep(attempt, given, building / release.CLASSES_FILE),
+        decisions=decided.of(run).digest,
     )
     release.write(sealed, building, within=attempt.folder)
     history.move_in(attempt, building, sealed.release_id)

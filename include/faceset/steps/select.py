@@ -18,6 +18,7 @@ from include.faceset.ground import sharded, tables
 from include.faceset.images import large, unchanged
 from include.faceset.ledger import LEDGER, Outcome, kept, reject
 from include.faceset.release import history, memory, release
+from include.faceset.run import decided
 from include.faceset.run.attempt import Attempt, trying
 from include.faceset.run.room import check_room
 from include.faceset.run.run import Run
@@ -50,6 +51,7 @@ def filter_manifest(run: Run) -> Filtered:
         ReleaseError: the release to roll back to is not kept.
         SupersededError: a later try of this filter has begun.
         SuppressedError: the list of people to erase is wrong.
+        DecisionError: the table of decisions is wrong.
     """
     with trying(run, "filter") as attempt:
         if not run.params.dry_run and not rewrite.has_begun(run):
@@ -64,6 +66,7 @@ def filter_manifest(run: Run) -> Filtered:
 def _filter(attempt: Attempt) -> Filtered:
     run = attempt.run
     parts.note_scanned(attempt)
+    decided.note(attempt)
     with ThreadPoolExecutor(SHARDS_IN_MEMORY) as pool:
         filtered = list(pool.map(lambda shard: _filter_shard(attempt, shard), range(run.params.shards)))
     as_before: dict[bytes, bool] = {}
@@ -87,9 +90,12 @@ def _filter(attempt: Attempt) -> Filtered:
 def _filter_shard(attempt: Attempt, shard: int) -> tuple[ShardCounts, list[tuple[bytes, bool]]]:
     """Write what a shard selects and what it rejects; its counts, and its disputes as `unchanged.disputes` has them."""
     run = attempt.run
-    enough, few = split_by_count(parts.read_images(run, shard), run.params.min_images)
+    images, gone = parts.read_images(run, shard), pa.array(decided.of(run).dropped_identities, pa.string())
+    enough, few = split_by_count(tables.without(images, "identity", gone), run.params.min_images)
+    dropped = reject(tables.only(images, "identity", gone), Outcome.DROPPED_BY_DECISION)
     tables.write(enough, run.selected(shard), within=attempt.folder)
-    tables.write(reject(few, Outcome.TOO_FEW_IMAGES), run.filtered(shard), within=attempt.folder)
+    settled = pa.concat_tables([reject(few, Outcome.TOO_FEW_IMAGES), dropped])
+    tables.write(settled, run.filtered(shard), within=attempt.folder)
     of_large = large.size_to_keep(run, enough)
     counts = ShardCounts(
         identities=pc.count_distinct(enough["identity"]).as_py(),

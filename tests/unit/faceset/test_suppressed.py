@@ -87,7 +87,7 @@ def test_a_row_names_somebody_by_its_identity_or_without_one_by_a_word_of_its_pa
     identity: str | None, path: str | None, *, named: bool
 ) -> None:
     listed = frozenset({"ann", "é x", "apart__own_one"})
-    rows = tables.of_rows([(identity, path, "apart", None, 1, 2, None, None)], SCANNED)
+    rows = tables.of_rows([(identity, path, "apart", None, 1, 2, None, None, None)], SCANNED)
     of_people, others = people.separate(listed, rows)
     assert (of_people.num_rows, others.num_rows) == (int(named), int(not named))
     blank = people.blanked(listed, rows).to_pylist()[0]
@@ -99,7 +99,7 @@ def test_a_row_names_somebody_by_its_identity_or_without_one_by_a_word_of_its_pa
 
 def test_nobody_listed_nothing_changes_and_many_can_be(tmp_path: Path) -> None:
     rows = tables.of_rows(
-        [(None, f"{number}/x.gif", "e", "p", 1, 2, "etag", "corrupt") for number in range(300)], SCANNED
+        [(None, f"{number}/x.gif", "e", "p", 1, 2, "etag", None, "corrupt") for number in range(300)], SCANNED
     )
     assert people.blanked(frozenset(), rows).equals(rows)
     listed = frozenset(map(str, range(1, 1000, 2)))

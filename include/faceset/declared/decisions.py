@@ -1,0 +1,257 @@
+"""The decisions of people about identities and images: ``<dataset>.decisions``, a table beside the dataset file.
+
+It is CSV with the columns of `COLUMNS`; people write it by hand, and the page appends to it. Lines that begin with
+``#`` are comments. The order of the lines does not matter:
+
+=================  ==================================================================================
+same_person        the images of `other` count as those of `identity`, in every export
+keep_under         of the bytes `sha256`, which lie under several identities, `identity` keeps its own
+drop_image         the bytes `sha256` are kept nowhere
+drop_identity      nothing is kept of `identity`
+keep_image         the bytes `sha256` are kept although a check of pictures advises against it
+=================  ==================================================================================
+"""
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from include.faceset import names
+from include.faceset.errors import Final
+
+COLUMNS = ("decision", "identity", "other", "sha256", "who", "when", "why")
+HEADER = ",".join(COLUMNS)
+
+
+class Kind(StrEnum):
+    """What is decided. Stable strings: add, never rename."""
+
+    SAME_PERSON = "same_person"
+    KEEP_UNDER = "keep_under"
+    DROP_IMAGE = "drop_image"
+    DROP_IDENTITY = "drop_identity"
+    KEEP_IMAGE = "keep_image"
+
+
+NEEDS = {
+    Kind.SAME_PERSON: ("identity", "other"),
+    Kind.KEEP_UNDER: ("identity", "sha256"),
+    Kind.DROP_IMAGE: ("sha256",),
+    Kind.DROP_IDENTITY: ("identity",),
+    Kind.KEEP_IMAGE: ("sha256",),
+}
+
+
+class DecisionError(Final, ValueError):
+    """A table of decisions that cannot be used; the message names file, line, rule and remedy."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision; `identity`, `other` and `sha256` (64 hex digits) are empty where its kind does not need them."""
+
+    kind: Kind
+    identity: str
+    other: str
+    sha256: str
+    who: str
+    when: str
+    why: str
+    line: int = field(default=0, compare=False)
+
+    @property
+    def about(self) -> tuple[str, str, str, str]:
+        """What it decides, without who, when and why: two decisions with the same are one."""
+        return (self.kind.value, self.identity, self.other, self.sha256)
+
+    @property
+    def identities(self) -> set[str]:
+        """The identities that it names."""
+        return {self.identity, self.other} - {""}
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What the decisions of a dataset come to.
+
+    `merged` has the identity that another one counts as, `under` the identity that keeps the bytes of a SHA-256.
+    """
+
+    merged: dict[str, str] = field(default_factory=dict)
+    under: dict[bytes, str] = field(default_factory=dict)
+    dropped: frozenset[bytes] = frozenset()
+    dropped_identities: frozenset[str] = frozenset()
+    kept: frozenset[bytes] = frozenset()
+
+    def drops(self, identity: str, sha256: bytes | None) -> bool:
+        """Whether an image is not to be kept under an identity."""
+        return sha256 in self.dropped or self.under.get(sha256 or b"", identity) != identity
+
+    @property
+    def digest(self) -> str:
+        """What tells one set of decisions from another, whoever made them in whatever order; empty for none."""
+        if self == Decided():
+            return ""
+        said = {
+            "merged": sorted(self.merged.items()),
+            "under": sorted((sha256.hex(), identity) for sha256, identity in self.under.items()),
+            "dropped": sorted(sha256.hex() for sha256 in self.dropped),
+            "dropped_identities": sorted(self.dropped_identities),
+            "kept": sorted(sha256.hex() for sha256 in self.kept),
+        }
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def read(path: Path) -> list[Decision]:
+    """The decisions of a table, none if the file is not there.
+
+    Raises:
+        DecisionError: the file cannot be read, or a line is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DecisionError(f"{path}: the decisions cannot be read ({error.strerror}); let Airflow's user") from error
+    except UnicodeDecodeError as error:
+        raise DecisionError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, where: str) -> list[Decision]:
+    """The decisions that a table's text holds; `where` is what a message calls it.
+
+    Raises:
+        DecisionError: a line is wrong.
+    """
+    # Comments and empty lines stay in their places, so that the numbers of lines are those of the file.
+    lines = ["" if line.lstrip().startswith("#") else line for line in text.splitlines()]
+    rows = csv.reader(lines, strict=True)
+    found = []
+    header: list[str] | None = None
+    try:
+        for row in rows:
+            if not any(cell.strip() for cell in row):
+                continue
+            if header is None:
+                header = [cell.strip() for cell in row]
+                if sorted(header) != sorted(COLUMNS):
+                    raise DecisionError(f"{where}: line {rows.line_num}: the first line names the columns: {HEADER}")
+                continue
+            if len(row) != len(header):
+                raise DecisionError(
+                    f"{where}: line {rows.line_num} has {len(row)} fields, not {len(header)} ({HEADER}); leave a field "
+                    'empty where there is nothing to say, and put one with a comma into "quotes"'
+                )
+            cells = dict(zip(header, map(str.strip, row), strict=True))
+            found.append(_decision(cells, rows.line_num, f"{where}: line {rows.line_num}"))
+    except csv.Error as error:
+        raise DecisionError(f"{where}: line {rows.line_num} is no CSV ({error}); write it as: {HEADER}") from error
+    return found
+
+
+def _decision(cells: dict[str, str], line: int, where: str) -> Decision:
+    said = re.sub(r"[\s-]+", "_", cells["decision"].lower())
+    if said not in set(Kind):
+        raise DecisionError(f"{where}: {cells['decision']!r:.80} is no decision; there are: {', '.join(Kind)}")
+    kind = Kind(said)
+    for name in ("identity", "other", "sha256"):
+        if bool(cells[name]) != (name in NEEDS[kind]):
+            verb = "needs" if name in NEEDS[kind] else "takes no"
+            raise DecisionError(f"{where}: {kind} {verb} {name}; it takes {' and '.join(NEEDS[kind])}")
+    for name in ("identity", "other"):
+        if cells[name] and not names.is_safe(cells[name]):
+            raise DecisionError(
+                f"{where}: {name} is no identity of a merged dataset; write it as its folder in the output is called"
+            )
+    if cells["sha256"] and not re.fullmatch(r"[0-9a-fA-F]{64}", cells["sha256"]):
+        raise DecisionError(f"{where}: sha256 must be 64 hexadecimal digits, as `sha256sum` prints them")
+    for name in ("who", "when", "why"):
+        if not cells[name]:
+            raise DecisionError(f"{where}: {name} is empty; say who decided, when (2026-05-01) and why")
+    try:
+        datetime.fromisoformat(cells["when"])
+    except ValueError:
+        raise DecisionError(f"{where}: when: {cells['when']!r:.40} is no date; write it as 2026-05-01") from None
+    rest = {name: cells[name] for name in COLUMNS[1:] if name != "sha256"}
+    return Decision(kind, sha256=cells["sha256"].lower(), line=line, **rest)
+
+
+def resolve(decisions: Iterable[Decision], where: str) -> Decided:
+    """What decisions come to, in whatever order they stand.
+
+    Raises:
+        DecisionError: two of them contradict one another.
+    """
+    by_kind: dict[Kind, list[Decision]] = {kind: [] for kind in Kind}
+    for one in decisions:
+        by_kind[one.kind].append(one)
+    merged = _merged(by_kind[Kind.SAME_PERSON], where)
+    under: dict[bytes, Decision] = {}
+    for one in by_kind[Kind.KEEP_UNDER]:
+        before = under.setdefault(bytes.fromhex(one.sha256), one)
+        if merged.get(before.identity, before.identity) != merged.get(one.identity, one.identity):
+            raise _contradiction(where, before, one, "the same bytes are to be kept under two identities")
+    dropped = {bytes.fromhex(one.sha256): one for one in by_kind[Kind.DROP_IMAGE]}
+    kept = {bytes.fromhex(one.sha256): one for one in by_kind[Kind.KEEP_IMAGE]}
+    for sha256, one in dropped.items():
+        if other := under.get(sha256) or kept.get(sha256):
+            raise _contradiction(where, one, other, "the same bytes are to be dropped and to be kept")
+    gone = {one.identity: one for one in by_kind[Kind.DROP_IDENTITY]}
+    for one in (*by_kind[Kind.SAME_PERSON], *by_kind[Kind.KEEP_UNDER]):
+        for identity in one.identities & gone.keys():
+            raise _contradiction(where, gone[identity], one, "the identity is to be dropped, and to keep images")
+    return Decided(
+        merged=merged,
+        under={sha256: merged.get(one.identity, one.identity) for sha256, one in under.items()},
+        dropped=frozenset(dropped),
+        dropped_identities=frozenset(gone),
+        kept=frozenset(kept),
+    )
+
+
+def _merged(decisions: list[Decision], where: str) -> dict[str, str]:
+    """The identity that each other one counts as in the end."""
+    said: dict[str, Decision] = {}
+    for one in decisions:
+        before = said.setdefault(one.other, one)
+        if before.identity != one.identity:
+            raise _contradiction(where, before, one, "one identity is to count as two others; join those two first")
+    merged = {}
+    for name, first in said.items():
+        met, target = {name}, first.identity
+        while target not in met and target in said:
+            met.add(target)
+            target = said[target].identity
+        if target in met:
+            raise DecisionError(
+                f"{where}: line {first.line}: the decisions say in a circle who is the same person, so none of them "
+                "gives the others its name; remove one of them"
+            )
+        merged[name] = target
+    return merged
+
+
+def _contradiction(where: str, one: Decision, other: Decision, why: str) -> DecisionError:
+    lines = sorted((one.line, other.line))
+    return DecisionError(
+        f"{where}: lines {lines[0]} and {lines[1]} ({one.kind}, {other.kind}) contradict one another: {why}; remove "
+        "one of them"
+    )
+
+
+def write(decisions: Iterable[Decision]) -> Iterator[str]:
+    """Each decision as a line of the table, without a line break."""
+    for one in decisions:
+        line = io.StringIO()
+        values = asdict(one) | {"decision": one.kind.value}
+        csv.writer(line, lineterminator="").writerow([values[name] for name in COLUMNS])
+        yield line.getvalue()
