@@ -33,6 +33,7 @@ ROOMS = (
     "output",
     "records",
     "training",
+    "figures",
     "erasure",
     "report",
     "steps",

@@ -9,7 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from include.faceset.declared.dataset import Dataset
-from include.faceset.declared.decisions import HEADER, Decided, Decision, DecisionError, parse, read, resolve, write
+from include.faceset.declared.decisions import (
+    HEADER,
+    Decided,
+    Decision,
+    DecisionError,
+    parse,
+    read,
+    resolve,
+    text_of,
+    write,
+)
 
 
 def table(dataset: Dataset) -> Path | None:
@@ -70,7 +80,7 @@ def signed(decision: Decision, who: str, when: str) -> Decision:
 def _change(path: Path, change: Callable[[str], str]) -> None:
     try:
         with _locked(path):
-            before = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+            before = text_of(path)
             after = change(before)
             if after == before:
                 return
@@ -81,10 +91,10 @@ def _change(path: Path, change: Callable[[str], str]) -> None:
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise DecisionError(
-            f"{path}: the decisions cannot be changed ({error}); let the user that runs Airflow write there, or name "
-            "another place (decisions, in the dataset file), or change the table by hand"
+            f"{path}: the decisions cannot be changed ({error.strerror}); let the user that runs Airflow write there, "
+            "or name another place (decisions, in the dataset file), or change the table by hand"
         ) from error
 
 

@@ -115,15 +115,25 @@ def read(path: Path) -> list[Decision]:
     Raises:
         DecisionError: the file cannot be read, or a line is wrong.
     """
+    return parse(text_of(path), str(path))
+
+
+def text_of(path: Path) -> str:
+    """The text of a table, empty if the file is not there.
+
+    Raises:
+        DecisionError: the file cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        return []
+        return ""
     except OSError as error:
-        raise DecisionError(f"{path}: the decisions cannot be read ({error.strerror}); let Airflow's user") from error
+        raise DecisionError(
+            f"{path}: the decisions cannot be read ({error.strerror}); let the user that runs Airflow read it"
+        ) from error
     except UnicodeDecodeError as error:
         raise DecisionError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    return parse(text, str(path))
 
 
 def parse(text: str, where: str) -> list[Decision]:

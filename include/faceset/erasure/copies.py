@@ -70,5 +70,6 @@ def published_files(run: Run) -> list[str]:
         release.RECORDS_FILE,
         verification.file_name(run.dataset.name),
         release.SUMMARY_FILE,
+        release.REPORT_FILE,
         release.SUMMARY_JSON_FILE,
     ]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from include.faceset import people
 from include.faceset.erasure import receipt
 from include.faceset.erasure.look import Found
+from include.faceset.figures import html
 from include.faceset.ground import files, sharded, tables
 from include.faceset.ledger import LEDGER, Outcome, by_count
 from include.faceset.people import People
@@ -139,6 +140,7 @@ def _tell(run: Run, folder: Path, building: Path, anew: Release) -> None:
     }
     files.write_text(building / release.SUMMARY_JSON_FILE, json.dumps(facts, indent=2) + "\n", within=building)
     files.write_text(building / release.SUMMARY_FILE, receipt.of_release(facts), within=building)
+    files.write_text(building / release.REPORT_FILE, html.render(facts), within=building)
     of_classes = building if (building / release.CLASSES_FILE).exists() else folder
     # The records of a release that was made anew are yet to be packed, and their config comes with them.
     for number, trainer in enumerate(wanted(run, building)):

@@ -26,6 +26,7 @@ RECORDS_FILE = "records.json"
 """What was packed of the release, if anything (records/packed.py)."""
 SUMMARY_FILE = "SUMMARY.md"
 SUMMARY_JSON_FILE = "summary.json"
+REPORT_FILE = "report.html"
 
 ID = r"[0-9a-f]{16}"
 """What the id of a release, and so its folder's name, looks like."""

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from include.faceset.ground import sharded, tables
 from include.faceset.ledger import by_count, count_outcomes, kept
 from include.faceset.release import release
+from include.faceset.report import what_if
 from include.faceset.run.run import Run
 
 HISTOGRAM = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 9), (10, 19), (20, 49), (50, None))
@@ -51,11 +52,16 @@ def sample_identity(run: Run, folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Counted:
-    """What a release's ledger holds: counts of each export, and of formats and colours of all kept images."""
+    """What a release's ledger holds: counts of each export, and of formats and colours of all kept images.
+
+    `by_images` is as of `what_if.count_identities`, `merged` how many files were decided to be another identity's.
+    """
 
     exports: list[dict[str, Any]]
     formats: dict[str, int]
     colours: dict[str, int]
+    by_images: dict[int, int]
+    merged: int
 
 
 def count(run: Run, folder: Path) -> Counted:
@@ -65,12 +71,15 @@ def count(run: Run, folder: Path) -> Counted:
     names = [*(name for name in layouts if name in scanned), *sorted(scanned.keys() - layouts.keys())]
     totals = {name: Counter[str]() for name in names}
     rejected = {name: Counter[str]() for name in names}
-    formats, colours = Counter[str](), Counter[str]()
+    formats, colours, by_images, merged = Counter[str](), Counter[str](), Counter[int](), 0
     for shard in (*range(run.params.shards), sharded.NO_SHARD):
         ledger = sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards)
         images = kept(ledger)
         formats.update(_counts(images["format"]))
         colours.update(_counts(images["colour"]))
+        by_images.update(what_if.count_identities(ledger))
+        if "scanned_as" in ledger.column_names:
+            merged += ledger.num_rows - ledger["scanned_as"].null_count
         for name, total in totals.items():
             rows, rows_kept = (table.filter(pc.equal(table["export"], name)) for table in (ledger, images))
             rejected[name].update(count_outcomes(rows))
@@ -82,7 +91,7 @@ def count(run: Run, folder: Path) -> Counted:
         {"name": one, "layout": layouts.get(one, NOT_DECLARED), **totals[one], "rejected": by_count(rejected[one])}
         for one in names
     ]
-    return Counted(exports, by_count(formats), by_count(colours))
+    return Counted(exports, by_count(formats), by_count(colours), dict(sorted(by_images.items())), merged)
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from include.faceset.report.took import Step
+from include.faceset.report.what_if import WhatIf
 from include.faceset.training.schedule import TrainingPlan
 
 
@@ -39,7 +40,9 @@ class Facts(Told):
     them are nobody's in this release. `exports` has counts by export, `rejected` by reason, `formats` and `colours` of
     the kept images. `sync` is what the sync did (None: it was skipped), `erased` what a receipt says (None: nobody
     was), `records` what was packed (None: nothing), `pairs_file` what the pairs to verify by are called (None: there
-    are none).
+    are none). `identities_by_images` counts identities by their number of images, also those left out for too few,
+    `lacking_one` those that lack one, `explanation` says in sentences what accounts for the counts. `decisions` are
+    those that the run went by, which name nobody, and `merged_files` how many files are another identity's by them.
     """
 
     release_id: str
@@ -67,6 +70,12 @@ class Facts(Told):
     forms: list[str]
     pairs_file: str | None
     records: dict[str, Any] | None
+    identities_by_images: dict[str, int]
+    lacking_one: int
+    what_if: list[WhatIf]
+    explanation: list[str]
+    decisions: list[dict[str, Any]]
+    merged_files: int
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from include.faceset.ledger import by_count, count_outcomes
 from include.faceset.records import packed
 from include.faceset.release import history, memory, release
 from include.faceset.release.release import Release
-from include.faceset.report import changes
+from include.faceset.report import changes, what_if
 from include.faceset.report.counts import count, histogram
+from include.faceset.report.effects import effects
 from include.faceset.report.facts import Facts, Foreseen
 from include.faceset.report.took import Step
 from include.faceset.run.run import Run
@@ -38,7 +39,7 @@ def gather(
     config = wanted(run)[0].values(run, Counts.of(sealed))
     planned = schedule.plan(settings, sealed.identities, sealed.images)
     before = memory.baseline(run)
-    return Facts(
+    facts = Facts(
         dataset=run.dataset.name,
         release_id=sealed.release_id,
         run_id=run.run_id,
@@ -76,7 +77,14 @@ def gather(
         records=_records(run, folder, sealed),
         durations_s={step.task: step.seconds for step in took},
         steps=took,
+        identities_by_images={str(images): count for images, count in counted.by_images.items()},
+        lacking_one=what_if.lacking_one(counted.by_images, sealed.min_images),
+        what_if=what_if.what_if(counted.by_images, settings),
+        explanation=[],
+        decisions=effects(run, folder),
+        merged_files=counted.merged,
     )
+    return replace(facts, explanation=what_if.explanation(asdict(facts)))
 
 
 def _spread(an_identity: pa.ChunkedArray) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def environment() -> Environment:
         "percent": lambda part, whole: f"{100 * part / whole:.1f} %" if whole else "-",
         "megabytes": lambda size: f"{size / 1e6:,.1f} MB",
         "code": code_span,
+        "cell": lambda text: code_span(" ".join(text.replace("|", "/").split())),
         "lines": met.in_words,
         "quote": shlex.quote,
     }

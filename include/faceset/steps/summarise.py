@@ -12,6 +12,7 @@ import pyarrow as pa
 from include.faceset import people
 from include.faceset.erasure import met
 from include.faceset.errors import Final
+from include.faceset.figures import html
 from include.faceset.ground import files
 from include.faceset.ports import Bucket
 from include.faceset.release import release
@@ -41,7 +42,7 @@ def summarise(
     sync: Mapping[str, Any] | None,
     erased: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write ``summary.json`` and ``SUMMARY.md`` into the release folder.
+    """Write ``summary.json``, ``SUMMARY.md`` and ``report.html`` into the release folder.
 
     Args:
         run: the run.
@@ -59,6 +60,7 @@ def summarise(
         text, said = report(run, facts, sample_identity(run, folder)), asdict(facts)
         files.write_text(folder / release.SUMMARY_JSON_FILE, json.dumps(said, indent=2) + "\n", attempt.folder)
         files.write_text(folder / release.SUMMARY_FILE, text, attempt.folder)
+        files.write_text(folder / release.REPORT_FILE, html.render(said), attempt.folder)
     log.info("%s", report(run, facts, sample=None))
     _warn(facts)
     return said
@@ -121,7 +123,7 @@ def publish_summary(run: Run, release_id: str, bucket: Bucket) -> None:
     beside = (release.RECORDS_FILE, verification.file_name(run.dataset.name))
     names += [name for name in beside if (folder / name).exists()]
     with bucket.hold(owner.token(run)) as check:
-        for name in (*names, release.SUMMARY_FILE, release.SUMMARY_JSON_FILE):
+        for name in (*names, release.SUMMARY_FILE, release.REPORT_FILE, release.SUMMARY_JSON_FILE):
             bucket.put(folder / name, f"{release_id}/{name}", check)
 
 
