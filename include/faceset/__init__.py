@@ -17,7 +17,7 @@ The story, in the order in which a file of an export meets it. Each step is one 
     retire       releases that are too old go
 
 The rooms that they draw on, lowest first: ``ground``, ``declared``, ``run``, ``exports``, ``images``, ``release``,
-``output``, ``records``, ``training``, ``figures``, ``erasure``, ``report``; a room imports lower ones only
+``output``, ``records``, ``training``, ``figures``, ``erasure``, ``report``, ``show``; a room imports lower ones only
 (tests/unit/test_layers.py).
 
 Words::

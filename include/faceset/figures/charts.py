@@ -49,7 +49,6 @@ def lines(series: Mapping[str, Sequence[int]], names: Sequence[str], label: str)
     drawn = []
     for at, (name, values) in enumerate(series.items()):
         highest = max(*values, 1)
-        first, last = f"{values[0]:,}", f"{values[-1]:,}"
         points = [(x * step, _HEIGHT - _FOOT - room * value / highest) for x, value in enumerate(values)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         drawn.append(

@@ -1,0 +1,87 @@
+"""Rows of a release's ledger, found without reading all of it; people to erase are never among them."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from include.faceset import people
+from include.faceset.ground import sharded, tables
+from include.faceset.ledger import LEDGER, Outcome
+from include.faceset.people import People
+from include.faceset.release import release
+from include.faceset.run.run import Run
+
+
+class Ledger:
+    """A release's ledger, open for many questions."""
+
+    def __init__(self, folder: Path, listed: People) -> None:
+        self._file = pq.ParquetFile(folder / release.LEDGER_FILE)
+        note = sharded.note(folder / release.LEDGER_FILE)
+        self._shards: int = note["shards"]
+        self._groups: list[int] = note["groups"]
+        self._listed = listed
+
+    def of_identities(self, identities: Iterable[str]) -> pa.Table:
+        """The rows (schema LEDGER) of identities, and of files that were scanned as theirs; one shard each is read."""
+        names = pa.array(sorted(set(identities)), pa.string())
+        shards = {sharded.shard_of(name, self._shards) for name in names.to_pylist()}
+        rows = self._read([group for group, shard in enumerate(self._groups) if shard in shards])
+        return rows.filter(
+            pc.or_(pc.is_in(rows["identity"], value_set=names), pc.is_in(rows["scanned_as"], value_set=names))
+        )
+
+    def where(self, column: str, value: object) -> pa.Table:
+        """The rows whose column has a value; only row groups that have it are read whole."""
+        return self._where(column, lambda values: pc.equal(values, pa.scalar(value, LEDGER.field(column).type)))
+
+    def of_path(self, path: str) -> pa.Table:
+        """The rows of files of a path in their export, or of a name."""
+        return self._where("path", lambda paths: pc.or_(pc.equal(paths, path), pc.ends_with(paths, pattern=f"/{path}")))
+
+    def page(self, outcome: str, start: int, count: int) -> tuple[pa.Table, int]:
+        """Some rows of an outcome, in the ledger's order, and how many there are of it in all."""
+        found, seen = [LEDGER.empty_table()], 0
+        for group in range(self._file.num_row_groups):
+            here = self._file.read_row_group(group, columns=["outcome"])["outcome"]
+            number = pc.sum(pc.equal(here, outcome)).as_py() or 0
+            if number and seen < start + count and seen + number > start:
+                rows = self._read([group])
+                rows = rows.filter(pc.equal(rows["outcome"], outcome))
+                found.append(rows.slice(max(0, start - seen), start + count - max(start, seen)))
+            seen += number
+        return pa.concat_tables(found), seen
+
+    def conflicts(self) -> pa.Table:
+        """The rows of all images whose bytes lie under two identities, sorted by SHA-256."""
+        return self.where("outcome", Outcome.IDENTITY_CONFLICT.value).sort_by(
+            [("sha256", "ascending"), ("identity", "ascending")]
+        )
+
+    def _where(self, column: str, is_wanted: object) -> pa.Table:
+        groups = [
+            group
+            for group in range(self._file.num_row_groups)
+            if pc.any(is_wanted(self._file.read_row_group(group, columns=[column])[column])).as_py()  # type: ignore[operator]
+        ]
+        rows = self._read(groups)
+        return rows.filter(is_wanted(rows[column]))  # type: ignore[operator]
+
+    def _read(self, groups: list[int]) -> pa.Table:
+        rows = tables.conformed(self._file.read_row_groups(groups), LEDGER) if groups else LEDGER.empty_table()
+        return people.separate(self._listed, rows)[1]
+
+
+def ledger(run: Run, folder: Path) -> Ledger:
+    """The ledger of a release."""
+    return Ledger(folder, people.to_erase(run))
+
+
+def disputes(rows: pa.Table, start: int, count: int) -> Iterator[tuple[bytes, list[dict[str, object]]]]:
+    """Some of the disputes among rows of `Ledger.conflicts`: the SHA-256, and the rows of its files."""
+    hashes = pc.unique(rows["sha256"].drop_null())[start : start + count]
+    for sha256 in hashes.to_pylist():
+        yield sha256, rows.filter(pc.equal(rows["sha256"], pa.scalar(sha256, pa.binary(32)))).to_pylist()
