@@ -11,7 +11,7 @@ PYTHON ?=
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.installed-from-lock
 PY := $(BIN)/python
-SERVERS := bindfs bubblewrap ceph-common ceph-mon ceph-osd curl iproute2 postgresql radosgw redis-server wget
+SERVERS := bindfs bubblewrap chromium chromium-driver ceph-common ceph-mon ceph-osd curl iproute2 postgresql radosgw redis-server wget
 
 # include/ is imported from the project root, plugins by their own names.
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins

@@ -25,15 +25,22 @@ def copy_project(folder: Path, datasets: Mapping[str, Mapping[str, Any]]) -> Non
 
 
 @contextmanager
-def running(folder: Path, server: seaweed.S3Server, *, service: bool = False) -> Iterator[api.Stack]:
-    """Run Airflow on a copy of the project; `service` as in `stack.running`."""
-    environment = {
+def running(
+    folder: Path,
+    server: seaweed.S3Server,
+    *,
+    environment: Mapping[str, str] | None = None,
+    service: bool = False,
+) -> Iterator[api.Stack]:
+    """Run Airflow on a copy of the project; `environment` and `service` as in `stack.running`."""
+    everything = {
         **storage.connection(server),
         "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "plugins"), str(settings.ROOT)]),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(folder / "plugins"),
+        **(environment or {}),
     }
     home, dags = folder / "airflow", folder / "dags"
-    with stack.running(home, dags=dags, environment=environment, service=service) as airflow:
+    with stack.running(home, dags=dags, environment=everything, service=service) as airflow:
         yield airflow
 
 
