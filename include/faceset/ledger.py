@@ -37,9 +37,14 @@ class Outcome(StrEnum):
     ARCHIVED = "archived"
     HELD_OUT = "held_out"
     DROPPED_BY_DECISION = "dropped_by_decision"
+    TOO_DARK = "too_dark"
+    TOO_BRIGHT = "too_bright"
+    BLURRED = "blurred"
+    PLACEHOLDER = "placeholder"
+    NEAR_DUPLICATE = "near_duplicate"
 
 
-RULES = 1
+RULES = 2
 """Goes up whenever the same bytes may have another outcome than before: then a release's outcomes are found anew."""
 
 EXPLANATIONS = {
@@ -65,6 +70,11 @@ EXPLANATIONS = {
     Outcome.TOO_LARGE: "larger than max_file_size, and not to be judged without reading most of it into memory",
     Outcome.HELD_OUT: "good, but its identity is held out of the training set, to verify models by (holdout)",
     Outcome.DROPPED_BY_DECISION: "somebody decided that it is not kept (the dataset's table of decisions)",
+    Outcome.TOO_DARK: "its mean brightness is below the dataset's threshold (pictures)",
+    Outcome.TOO_BRIGHT: "its mean brightness is above the dataset's threshold (pictures)",
+    Outcome.BLURRED: "its sharpness is below the dataset's threshold (pictures)",
+    Outcome.PLACEHOLDER: "nearly one colour: its contrast is below the dataset's threshold (pictures)",
+    Outcome.NEAR_DUPLICATE: "nearly the same picture as a sharper one of the identity, which is kept (pictures)",
     Outcome.ARCHIVED: "an object that S3 has archived: restore it, and the next run takes it",
 }
 
@@ -97,11 +107,16 @@ LEDGER = pa.schema(
         pa.field("format", pa.string()),
         pa.field("colour", pa.string()),
         pa.field("staged_mtime_ns", pa.int64()),
+        pa.field("brightness", pa.float32()),
+        pa.field("contrast", pa.float32()),
+        pa.field("sharpness", pa.float32()),
+        pa.field("dhash", pa.binary(8)),
     ]
 )
 """What a run knows of a file in the end; null where it never came to be known. `key` is
 `<identity>/<file>` in the merged dataset, `colour` Pillow's mode and, behind a comma, what the trainer's
-loader passes over, `staged_mtime_ns` the mtime of that file on disk."""
+loader passes over, `staged_mtime_ns` the mtime of that file on disk; from `brightness` on is how an image looks that
+was decoded in full (images/pictures.py)."""
 
 
 class LedgerError(Final):

@@ -24,12 +24,22 @@ DISPUTES = 10
 """Conflicts of a page."""
 
 
+FIRST = {
+    "darkest": ("brightness", False),
+    "brightest": ("brightness", True),
+    "flattest": ("contrast", False),
+    "most blurred": ("sharpness", False),
+}
+"""Orders of the kept images: the measure, and whether the highest comes first."""
+
+
 class Wanted(BaseModel):
-    """Which faces: of some bytes, of an identity, or of an outcome; from which one on."""
+    """Which faces: of some bytes, first by a measure, of an identity, or of an outcome; from which one on."""
 
     outcome: str = Outcome.KEPT.value
     who: str = ""
     which: str = ""
+    first: str = ""
     start: int = Field(0, ge=0)
 
     @property
@@ -48,6 +58,7 @@ class Asked(BaseModel):
 
     outcome: str = Outcome.KEPT.value
     identity: str = ""
+    first: str = ""
 
 
 WantedByLink = Annotated[Wanted, Query()]
@@ -67,6 +78,8 @@ def look(request: Request, one: Looker, release_id: str, wanted: WantedByLink) -
         shown=shown,
         outcome=wanted.outcome,
         identity=wanted.identity,
+        first=wanted.first,
+        firsts=list(FIRST),
         rows=found.to_pylist(),
         start=wanted.start,
         total=total,
@@ -82,7 +95,7 @@ def look(request: Request, one: Looker, release_id: str, wanted: WantedByLink) -
 def look_for(request: Request, one: Looker, release_id: str, wanted: Annotated[Asked, Form()]) -> Response:
     """What a form asks for, as a link that names nobody."""
     base = request.scope.get("root_path", "").rstrip("/")
-    said = query(one, outcome=wanted.outcome, who=sealed(wanted.identity.strip()))
+    said = query(one, outcome=wanted.outcome, who=sealed(wanted.identity.strip()), first=wanted.first)
     return RedirectResponse(f"{base}/{one.dataset.name}/releases/{release_id}/look{said}", status_code=303)
 
 
@@ -106,6 +119,9 @@ def _rows(one: Visit, shown: Shown, wanted: Wanted) -> tuple[pa.Table, int]:
     ledger = rows.ledger(one.place.run, shown.folder)
     if wanted.sha256:
         return ledger.where("sha256", bytes.fromhex(wanted.sha256)).slice(0, 1), 1
+    if wanted.first in FIRST:
+        measure, highest = FIRST[wanted.first]
+        return ledger.extremes(measure, wanted.start, sheet.IMAGES, highest=highest)
     if wanted.identity:
         found = ledger.of_identities([wanted.identity])
         return found.slice(wanted.start, sheet.IMAGES), found.num_rows

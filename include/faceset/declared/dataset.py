@@ -20,6 +20,7 @@ from pydantic import Field, PositiveInt, PrivateAttr, field_validator, model_val
 from include.faceset.declared.export import END, Declared
 from include.faceset.declared.holdout import Holdout
 from include.faceset.declared.layouts import LAYOUTS
+from include.faceset.declared.pictures import Pictures
 from include.faceset.declared.training import Expected, Training
 
 DESTINATION = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/((?!\.{1,2}/|\s)[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+/)+" + END
@@ -135,6 +136,9 @@ class Dataset(Declared):
     keep_records: PositiveInt = Field(1, description="Releases whose records to keep.")
     holdout: Holdout | None = Field(
         None, description="Hold identities out of the training set, and draw pairs of their images to verify models by."
+    )
+    pictures: Pictures = Field(
+        Pictures(), description="Leave images out for how they look. By default none is, and the summary counts them."
     )
     training: Training = Training()
     expected: Expected | None = None

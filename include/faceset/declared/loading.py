@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from include.faceset.declared.dataset import Dataset
 from include.faceset.declared.holdout import Holdout
 from include.faceset.declared.layouts import LAYOUTS
+from include.faceset.declared.pictures import Pictures
 from include.faceset.declared.training import Expected, Training
 from include.faceset.errors import Final
 
@@ -121,6 +122,7 @@ def _allowed(where: list[int | str]) -> str:
     models: dict[str, tuple[type[BaseModel], ...]] = {
         "training": (Training,),
         "holdout": (Holdout,),
+        "pictures": (Pictures,),
         "expected": (Expected,),
         "exports": LAYOUTS,
     }

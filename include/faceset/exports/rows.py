@@ -23,6 +23,10 @@ class Row(NamedTuple):
     format: str | None
     colour: str | None
     staged_mtime_ns: int | None
+    brightness: float | None = None
+    contrast: float | None = None
+    sharpness: float | None = None
+    dhash: bytes | None = None
 
     @property
     def name(self) -> str:

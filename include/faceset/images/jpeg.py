@@ -2,8 +2,11 @@
 
 import re
 
+import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 
+Grey = NDArray[np.uint8]
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 # JFIF, then quantisation tables of 8 bits, then a frame of one or three components with its height and width.
@@ -55,13 +58,16 @@ def has_whole_header(data: bytes) -> bool:
     return True
 
 
-def jpeg_warning(data: bytes, colorspace: str = "GRAY") -> str | None:
-    """What libjpeg first warns of while it decodes a JPEG to its end; None for a whole one.
+def decode_jpeg(data: bytes, size: tuple[int, int], colorspace: str = "GRAY") -> tuple[str | None, Grey | None]:
+    """What libjpeg first warns of while it decodes a JPEG to its end, None for a whole one; and the picture, else None.
 
-    Every coded byte is decoded, as Pillow would, but only an eighth of the pixels are made from it, in grey.
+    Every coded byte is decoded, as Pillow would; the pixels are made at half size, in grey, for how it looks.
     """
+    width, height = size
     try:
-        simplejpeg.decode_jpeg(data, colorspace=colorspace, min_height=1, min_width=1, min_factor=8, strict=True)
+        pixels: Grey = simplejpeg.decode_jpeg(
+            data, colorspace=colorspace, min_height=-(-height // 2), min_width=-(-width // 2), strict=True
+        )
     except ValueError as error:
-        return str(error)
-    return None
+        return str(error), None
+    return None, pixels[:, :, 0]

@@ -31,7 +31,8 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from include.faceset.declared.params import Decode
 from include.faceset.images.checks import CHECKS
 from include.faceset.images.inspection import Inspection
-from include.faceset.images.jpeg import JPEG, MADE_UP, PNG, has_whole_header, jpeg_bits, jpeg_warning, plain_jpeg
+from include.faceset.images.jpeg import JPEG, MADE_UP, PNG, Grey, decode_jpeg, has_whole_header, jpeg_bits, plain_jpeg
+from include.faceset.images.pictures import grey_of
 from include.faceset.images.sparing import PIXEL_BYTES, READ_OF_LARGE, Sparing, Spent
 from include.faceset.ledger import Outcome
 
@@ -70,7 +71,11 @@ def inspect(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
 
 def _inspect(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
     mode = plain_jpeg(data, size)
-    if mode and (jpeg_warning(data) is None if decode == "full" else has_whole_header(data)):
+    if mode and decode == "full":
+        warning, grey = decode_jpeg(data, size)
+        if warning is None:
+            return Inspection(None, "JPEG", mode, grey)
+    elif mode and has_whole_header(data):
         return Inspection(None, "JPEG", mode)
     return _inspect_by_pillow(io.BytesIO(data), data, size, decode)
 
@@ -108,15 +113,15 @@ def _inspect_by_pillow(
     except Exception:  # noqa: BLE001
         return Inspection(Outcome.CORRUPT)
     with image:
-        rejected = None
+        rejected, grey = None, None
         kind, mode = image.format, image.mode
         if image.size != size:
             rejected = Outcome.WRONG_SIZE
         elif not _is_8_bit(image):
             rejected = Outcome.NOT_8_BIT
         elif decode == "full":
-            rejected = _rejected_by_pixels(image, data, size)
-        return Inspection(rejected, kind, mode if rejected else f"{mode}{_passed_over(image)}")
+            rejected, grey = _judged_by_pixels(image, data, size)
+        return Inspection(rejected, kind, mode if rejected else f"{mode}{_passed_over(image)}", grey)
 
 
 def _unidentified(file: io.BytesIO | Sparing) -> Outcome:
@@ -162,24 +167,26 @@ def _is_8_bit(image: Image.Image) -> bool:
     return True
 
 
-def _rejected_by_pixels(image: Image.Image, data: bytes | None, size: tuple[int, int]) -> Outcome | None:
-    """Decode an image as the loader does; None if a picture comes out."""
+def _judged_by_pixels(
+    image: Image.Image, data: bytes | None, size: tuple[int, int]
+) -> tuple[Outcome | None, Grey | None]:
+    """Decode an image as the loader does: why no picture comes out, or the picture; no picture of a large file."""
     warned = None
     if data is not None and image.format in {"JPEG", "MPO"} and image.mode in {"RGB", "L", "CMYK"}:
-        warned = jpeg_warning(data, "CMYK" if image.mode == "CMYK" else "GRAY")
+        warned, grey = decode_jpeg(data, size, "CMYK" if image.mode == "CMYK" else "GRAY")
         if warned is None and image.mode != "CMYK":
-            return None
+            return None, grey
     try:
         rejected = _rejected_when_loaded(image, size)
     except Spent:
         raise
     # As above: whatever is raised here would kill the trainer's loader.
     except Exception:  # noqa: BLE001
-        return Outcome.CORRUPT
+        return Outcome.CORRUPT, None
     made_up = warned is not None and MADE_UP.search(warned)
     if rejected is None and (made_up or (data is not None and not _has_right_check_sums(data))):
-        return Outcome.DAMAGED
-    return rejected
+        return Outcome.DAMAGED, None
+    return rejected, grey_of(image) if rejected is None and data is not None else None
 
 
 def _rejected_when_loaded(image: Image.Image, size: tuple[int, int]) -> Outcome | None:

@@ -8,9 +8,11 @@ from typing import NamedTuple
 from include.faceset import names
 from include.faceset.declared.dataset import Dataset
 from include.faceset.declared.decisions import Decided
+from include.faceset.declared.pictures import Pictures
 from include.faceset.exports.opening import Read, is_unchanged
 from include.faceset.exports.rows import Row
-from include.faceset.images import held_out, judge, large
+from include.faceset.images import held_out, judge, large, pictures
+from include.faceset.images.jpeg import Grey
 from include.faceset.images.large import Large
 from include.faceset.ledger import Outcome
 from include.faceset.run.run import Run
@@ -34,6 +36,7 @@ class Judged(NamedTuple):
     row: Row
     rejected: Outcome | None
     content: bytes | Large | None
+    grey: Grey | None = None
 
 
 @dataclass
@@ -45,6 +48,8 @@ class Verdicts:
     hashes: set[bytes] = field(default_factory=set)
     names: dict[str, int] = field(default_factory=dict)
     """File name in the merged dataset -> index of its row."""
+    greys: dict[int, Grey] = field(default_factory=dict)
+    """Index of a row -> its picture, which is yet to be measured."""
     opened: list[int] = field(default_factory=list)
     """Sizes in bytes of the files that were read."""
 
@@ -70,10 +75,44 @@ class Verdicts:
         return names
 
     def judge_together(self, dataset: Dataset, identity: str, min_images: int) -> list[str]:
-        """Give up an identity that has too few images, or is held out; the names that its images had."""
+        """Give up images for how they look, an identity that has too few, or is held out; the names that they had."""
+        gone = self._judge_pictures(dataset.pictures) if dataset.pictures.rules else []
         if len(self.names) < min_images:
-            return self.give_up()
-        return self.give_up(Outcome.HELD_OUT) if held_out.holds(dataset, identity) else []
+            return [*gone, *self.give_up()]
+        return [*gone, *self.give_up(Outcome.HELD_OUT)] if held_out.holds(dataset, identity) else gone
+
+    def _judge_pictures(self, rules: Pictures) -> list[str]:
+        """Give up what thresholds leave out; the names that it had."""
+        for index, look in zip(self.greys, pictures.measure(list(self.greys.values())), strict=True):
+            self.rows[index] = self.rows[index]._replace(**look._asdict())
+        self.greys.clear()
+        gone = [name for name, index in list(self.names.items()) if self._is_given_up(name, index, rules)]
+        if rules.near_duplicate is None:
+            return gone
+        known = [(name, index) for name, index in self.names.items() if self.rows[index].dhash is not None]
+        best_first = sorted(known, key=lambda one: -(self.rows[one[1]].sharpness or 0))
+        hashes = [self.rows[index].dhash or b"" for _, index in best_first]
+        for near in pictures.near_duplicates(hashes, rules.near_duplicate):
+            name, index = best_first[near]
+            if not self._is_to_stay(index):
+                gone.append(self._give_up_one(name, index, Outcome.NEAR_DUPLICATE))
+        return gone
+
+    def _is_given_up(self, name: str, index: int, rules: Pictures) -> bool:
+        row = self.rows[index]
+        if row.brightness is None or row.contrast is None or row.sharpness is None or self._is_to_stay(index):
+            return False
+        outcome = pictures.outcome_of(rules, row.brightness, row.contrast, row.sharpness)
+        return outcome is not None and bool(self._give_up_one(name, index, outcome))
+
+    def _is_to_stay(self, index: int) -> bool:
+        """Whether somebody decided that an image is kept although its looks advise against it."""
+        return self.rows[index].sha256 in self.decided.kept
+
+    def _give_up_one(self, name: str, index: int, outcome: Outcome) -> str:
+        del self.names[name]
+        self.rows[index] = self.rows[index]._replace(outcome=outcome.value, key=None, staged_mtime_ns=None)
+        return name
 
     def free_name(self, row: Row) -> str:
         """The file's name, or with its export in front where an earlier file of the identity has that name."""
@@ -105,7 +144,8 @@ def judge_file(run: Run, row: Row, read: Read) -> Judged:
     if isinstance(read.content, bytes):
         seen = judge.inspect(read.content, size, closely)
         digest = hashlib.sha256(read.content).digest()
-        return Judged(row._replace(sha256=digest, format=seen.format, colour=seen.colour), seen.rejected, read.content)
+        row = row._replace(sha256=digest, format=seen.format, colour=seen.colour)
+        return Judged(row, seen.rejected, read.content, seen.grey)
     seen = judge.inspect_large(read.content, size, closely)
     if seen.rejected is not None:
         return Judged(row._replace(format=seen.format, colour=seen.colour), seen.rejected, None)

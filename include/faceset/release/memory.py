@@ -36,12 +36,13 @@ def baseline(run: Run) -> Path | None:
 
 
 def same_rule(run: Run) -> bool:
-    """Whether the last release asked for as many images of an identity as this run, and went by the same decisions."""
+    """Whether the last release went by the same min_images, decisions and thresholds for pictures as this run."""
     folder = last(run)
     if folder is None:
         return False
     before = read(folder)
-    return (before.min_images, before.decisions) == (run.params.min_images, decided.of(run).digest)
+    rules = (run.params.min_images, decided.of(run).digest, run.dataset.pictures.rules)
+    return (before.min_images, before.decisions, before.pictures) == rules
 
 
 def known_files(run: Run, shard: int) -> pa.Table:

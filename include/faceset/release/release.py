@@ -39,8 +39,9 @@ class Release:
     `scanned` is the number of files that the scan met, by export; `size` the sum of the kept files in bytes; `decode`,
     `image_size` and `rules` (`ledger.RULES`) say how the images were looked at; `sealed_at` is when (ISO 8601, UTC);
     `parts` are the parts that it was built from: digest of the manifest, by export and partition. `labels` is how many
-    class numbers were ever given by then (labels.py); `decisions` is the digest of what people had decided; `formerly`
-    are the ids that it had before people were erased from it (see erasure/rewrite.py).
+    class numbers were ever given by then (labels.py); `decisions` is the digest of what people had decided, `pictures`
+    has the thresholds for how images look; `formerly` are the ids that it had before people were erased from it (see
+    erasure/rewrite.py).
     """
 
     release_id: str
@@ -59,6 +60,7 @@ class Release:
     rules: int = 0
     labels: int = 0
     decisions: str = ""
+    pictures: dict[str, float] = field(default_factory=dict)
 
     def pointer(self, location: str) -> dict[str, Any]:
         """What ``latest.json`` holds; `location` is the folder or URI of the release."""

@@ -12,6 +12,7 @@ from include.faceset.ground import sharded, tables
 from include.faceset.ledger import by_count, count_outcomes, kept
 from include.faceset.release import release
 from include.faceset.report import what_if
+from include.faceset.report.pictures import Tally
 from include.faceset.run.run import Run
 
 HISTOGRAM = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 9), (10, 19), (20, 49), (50, None))
@@ -54,7 +55,8 @@ def sample_identity(run: Run, folder: Path) -> dict[str, Any]:
 class Counted:
     """What a release's ledger holds: counts of each export, and of formats and colours of all kept images.
 
-    `by_images` is as of `what_if.count_identities`, `merged` how many files were decided to be another identity's.
+    `by_images` is as of `what_if.count_identities`, `merged` how many files were decided to be another identity's,
+    `pictures` as of `pictures.Tally`.
     """
 
     exports: list[dict[str, Any]]
@@ -62,6 +64,7 @@ class Counted:
     colours: dict[str, int]
     by_images: dict[int, int]
     merged: int
+    pictures: dict[str, list[dict[str, Any]]]
 
 
 def count(run: Run, folder: Path) -> Counted:
@@ -72,11 +75,13 @@ def count(run: Run, folder: Path) -> Counted:
     totals = {name: Counter[str]() for name in names}
     rejected = {name: Counter[str]() for name in names}
     formats, colours, by_images, merged = Counter[str](), Counter[str](), Counter[int](), 0
+    looks = Tally()
     for shard in (*range(run.params.shards), sharded.NO_SHARD):
         ledger = sharded.read(folder / release.LEDGER_FILE, shard, run.params.shards)
         images = kept(ledger)
         formats.update(_counts(images["format"]))
         colours.update(_counts(images["colour"]))
+        looks.add(images)
         by_images.update(what_if.count_identities(ledger))
         if "scanned_as" in ledger.column_names:
             merged += ledger.num_rows - ledger["scanned_as"].null_count
@@ -91,7 +96,7 @@ def count(run: Run, folder: Path) -> Counted:
         {"name": one, "layout": layouts.get(one, NOT_DECLARED), **totals[one], "rejected": by_count(rejected[one])}
         for one in names
     ]
-    return Counted(exports, by_count(formats), by_count(colours), dict(sorted(by_images.items())), merged)
+    return Counted(exports, by_count(formats), by_count(colours), dict(sorted(by_images.items())), merged, looks.told())
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

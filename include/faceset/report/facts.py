@@ -42,7 +42,8 @@ class Facts(Told):
     was), `records` what was packed (None: nothing), `pairs_file` what the pairs to verify by are called (None: there
     are none). `identities_by_images` counts identities by their number of images, also those left out for too few,
     `lacking_one` those that lack one, `explanation` says in sentences what accounts for the counts. `decisions` are
-    those that the run went by, which name nobody, and `merged_files` how many files are another identity's by them.
+    those that the run went by, which name nobody, and `merged_files` how many files are another identity's by them;
+    `pictures` says how many images would be left out for how they look, by check and threshold.
     """
 
     release_id: str
@@ -76,6 +77,7 @@ class Facts(Told):
     explanation: list[str]
     decisions: list[dict[str, Any]]
     merged_files: int
+    pictures: dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ def gather(
         explanation=[],
         decisions=effects(run, folder),
         merged_files=counted.merged,
+        pictures=counted.pictures,
     )
     return replace(facts, explanation=what_if.explanation(asdict(facts)))
 

@@ -41,6 +41,11 @@ REMEDIES = {
     Outcome.TOO_LARGE: "raise max_file_size, or save it smaller",
     Outcome.ARCHIVED: "restore the object in S3, and run again",
     Outcome.HELD_OUT: "nothing: it verifies models; `holdout`, in the dataset file, says who is held out",
+    Outcome.TOO_DARK: "lower the threshold (pictures), or decide to keep it (keep_image)",
+    Outcome.TOO_BRIGHT: "raise the threshold (pictures), or decide to keep it (keep_image)",
+    Outcome.BLURRED: "lower the threshold (pictures), or decide to keep it (keep_image)",
+    Outcome.PLACEHOLDER: "lower the threshold (pictures), or decide to keep it (keep_image)",
+    Outcome.NEAR_DUPLICATE: "lower the threshold (pictures), or decide to keep it (keep_image)",
     Outcome.DROPPED_BY_DECISION: "take the decision back",
 }
 """What would change an outcome."""

@@ -1,5 +1,6 @@
 """Rows of a release's ledger, found without reading all of it; people to erase are never among them."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -54,6 +55,34 @@ class Ledger:
                 found.append(rows.slice(max(0, start - seen), start + count - max(start, seen)))
             seen += number
         return pa.concat_tables(found), seen
+
+    def extremes(self, measure: str, start: int, count: int, *, highest: bool = False) -> tuple[pa.Table, int]:
+        """Some kept rows in the order of a measure, the lowest or the highest first, and how many were measured."""
+        groups = [
+            self._file.read_row_group(one, columns=["outcome", measure]) for one in range(self._groups_there(measure))
+        ]
+        sizes = [one.num_rows for one in groups]
+        if not sizes:
+            return LEDGER.empty_table(), 0
+        every = pa.concat_tables(groups)
+        values = pc.if_else(pc.equal(every["outcome"], Outcome.KEPT.value), every[measure], None)
+        order = pc.array_sort_indices(values, "descending" if highest else "ascending", null_placement="at_end")
+        total = len(values) - values.null_count
+        wanted = order[start : min(start + count, total)].to_pylist()
+        return self._take(wanted, sizes), total
+
+    def _groups_there(self, measure: str) -> int:
+        """How many row groups there are; none, of a release of old that has no such measure."""
+        return self._file.num_row_groups if measure in self._file.schema_arrow.names else 0
+
+    def _take(self, wanted: list[int], sizes: list[int]) -> pa.Table:
+        """The rows of some numbers, in their order."""
+        starts = [sum(sizes[:group]) for group in range(len(sizes))]
+        group_of = {row: bisect_right(starts, row) - 1 for row in wanted}
+        tables_of = {group: self._file.read_row_group(group) for group in sorted(set(group_of.values()))}
+        rows = [tables_of[group_of[row]].slice(row - starts[group_of[row]], 1) for row in wanted]
+        found = pa.concat_tables(rows) if rows else LEDGER.empty_table()
+        return people.separate(self._listed, tables.conformed(found, LEDGER))[1]
 
     def conflicts(self) -> pa.Table:
         """The rows of all images whose bytes lie under two identities, sorted by SHA-256."""

@@ -31,6 +31,7 @@ from include.faceset.exports.read_ahead import reading_ahead
 from include.faceset.exports.rows import Row, rows_of
 from include.faceset.ground import files, tables, times
 from include.faceset.images import judge, unchanged
+from include.faceset.images.pictures import Album
 from include.faceset.images.verdicts import OF_THE_BYTES, Judged, Verdicts, judge_file
 from include.faceset.ledger import LEDGER, Outcome, kept
 from include.faceset.output import set_aside
@@ -98,13 +99,16 @@ def _copy(attempt: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
         done = unchanged.take_over(run, selected, known)
         selected = tables.without(selected, "identity", done["identity"])
     rows: list[Row] = []
+    album = Album()
     opened: list[int] = []
     with _open_shard(attempt, selected, known) as work, judge.without_warnings():
         grouped = groupby(rows_of(selected), key=lambda row: row.identity)
         for verdicts in _telling(selected.num_rows, (copy_identity(work, *one) for one in grouped)):
+            for index, grey in verdicts.greys.items():
+                album.add(len(rows) + index, grey)
             rows.extend(verdicts.rows)
             opened.extend(verdicts.opened)
-    return pa.concat_tables([done, tables.of_rows(rows, LEDGER)]), opened
+    return pa.concat_tables([done, album.filled(tables.of_rows(rows, LEDGER))]), opened
 
 
 @contextmanager
@@ -204,6 +208,8 @@ def _copy_file(shard: Shard, verdicts: Verdicts, row: Row, folder: int | None, s
             judged = judge_file(shard.run, row, read)
             if judged.content is not None:
                 verdicts.opened.append(row.size)
+            if judged.grey is not None:
+                verdicts.greys[len(verdicts.rows)] = judged.grey
             if (rejected := verdicts.outcome(judged)) is not None:
                 verdicts.reject(judged.row, rejected)
             else:

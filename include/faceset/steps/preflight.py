@@ -89,7 +89,10 @@ def nothing_to_do(run: Run) -> str | None:
     if look.is_needed(run):
         return None
     last = pointer.last(run)
-    if last is not None and release.read(last).decisions != deciding.decided(run.dataset).digest:
+    if last is not None and (release.read(last).decisions, release.read(last).pictures) != (
+        deciding.decided(run.dataset).digest,
+        run.dataset.pictures.rules,
+    ):
         return None
     if run.dataset.publish == "latest" and parts.digest_parts(run) != (release.read(last).parts if last else {}):
         return None

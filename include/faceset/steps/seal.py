@@ -144,6 +144,7 @@ def _seal(attempt: Attempt) -> Release:
         rules=RULES,
         labels=labels.keep(attempt, given, building / release.CLASSES_FILE),
         decisions=decided.of(run).digest,
+        pictures=run.dataset.pictures.rules,
     )
     release.write(sealed, building, within=attempt.folder)
     history.move_in(attempt, building, sealed.release_id)

@@ -52,7 +52,7 @@ def pillow_opens(data: bytes) -> tuple[str | None, str, tuple[int, int]]:
 
 @pytest.mark.parametrize("kind", range(len(KINDS)))
 def test_a_whole_image_is_good_and_a_cut_one_is_not(kind: int) -> None:
-    assert judge.inspect(WHOLE[kind], SIZE, "full") == (None, "JPEG", KINDS[kind][0])
+    assert judge.inspect(WHOLE[kind], SIZE, "full")[:3] == (None, "JPEG", KINDS[kind][0])
     assert judge.inspect(WHOLE[kind][:-400], SIZE, "full").rejected is Outcome.CORRUPT
 
 

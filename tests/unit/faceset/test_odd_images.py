@@ -219,7 +219,7 @@ def test_a_whole_picture_of_8_bits_is_kept_and_told_by_colour(name: str) -> None
     with Image.open(io.BytesIO(data)) as image:
         assert image.convert("RGB").size == SIZE
     assert judge.inspect(data, SIZE, "header").rejected is None
-    assert judge.inspect(data, SIZE, "off") == (None, None, None)
+    assert judge.inspect(data, SIZE, "off") == (None, None, None, None)
 
 
 @pytest.mark.parametrize("name", REJECTED)
