@@ -28,6 +28,11 @@ class Pictures(Declared):
     )
 
     @property
+    def need_sharpness(self) -> bool:
+        """Whether a threshold asks how sharp images are."""
+        return self.blurred is not None or self.near_duplicate is not None
+
+    @property
     def rules(self) -> dict[str, float]:
         """The thresholds that are set, by name."""
         return {name: value for name, value in self.model_dump().items() if value is not None}

@@ -2,11 +2,10 @@
 
 import re
 
-import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 
-Grey = NDArray[np.uint8]
+from include.faceset.images.pictures import Picture, of_half
+
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 # JFIF, then quantisation tables of 8 bits, then a frame of one or three components with its height and width.
@@ -58,16 +57,20 @@ def has_whole_header(data: bytes) -> bool:
     return True
 
 
-def decode_jpeg(data: bytes, size: tuple[int, int], colorspace: str = "GRAY") -> tuple[str | None, Grey | None]:
+def decode_jpeg(
+    data: bytes, size: tuple[int, int], colorspace: str = "GRAY", *, closely: bool = False
+) -> tuple[str | None, Picture | None]:
     """What libjpeg first warns of while it decodes a JPEG to its end, None for a whole one; and the picture, else None.
 
-    Every coded byte is decoded, as Pillow would; the pixels are made at half size, in grey, for how it looks.
+    Every coded byte is decoded, as Pillow would, but only an eighth of the pixels is made from it, or half (`closely`).
     """
-    width, height = size
+    part = 2 if closely else 8
+    height, width = (-(-side // part) for side in reversed(size))
     try:
-        pixels: Grey = simplejpeg.decode_jpeg(
-            data, colorspace=colorspace, min_height=-(-height // 2), min_width=-(-width // 2), strict=True
+        pixels = simplejpeg.decode_jpeg(
+            data, colorspace=colorspace, min_height=height, min_width=width, min_factor=part, strict=True
         )
     except ValueError as error:
         return str(error), None
-    return None, pixels[:, :, 0]
+    grey = pixels[:, :, 0]
+    return None, of_half(grey) if closely else Picture(grey)

@@ -31,8 +31,8 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from include.faceset.declared.params import Decode
 from include.faceset.images.checks import CHECKS
 from include.faceset.images.inspection import Inspection
-from include.faceset.images.jpeg import JPEG, MADE_UP, PNG, Grey, decode_jpeg, has_whole_header, jpeg_bits, plain_jpeg
-from include.faceset.images.pictures import grey_of
+from include.faceset.images.jpeg import JPEG, MADE_UP, PNG, decode_jpeg, has_whole_header, jpeg_bits, plain_jpeg
+from include.faceset.images.pictures import Picture, is_sampled, of_image
 from include.faceset.images.sparing import PIXEL_BYTES, READ_OF_LARGE, Sparing, Spent
 from include.faceset.ledger import Outcome
 
@@ -50,34 +50,35 @@ def without_warnings() -> Iterator[None]:
         yield
 
 
-def inspect(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
+def inspect(data: bytes, size: tuple[int, int], decode: Decode, *, closely: bool = False) -> Inspection:
     """Judge the bytes of one file.
 
     Args:
         data: the whole file.
         size: width and height in pixels that the trainer takes.
         decode: `full` decodes every pixel, `header` reads the header only, `off` looks at nothing but emptiness.
+        closely: whether the sharpness is to be measured of this image, whatever the sample says.
     """
     if not data:
         return Inspection(Outcome.EMPTY_FILE)
     if decode == "off":
         return Inspection(None)
-    seen = _inspect(data, size, decode)
+    seen = _inspect(data, size, decode, closely=closely or is_sampled(data))
     for check in CHECKS if seen.rejected is None else ():
         if (rejected := check(data, seen)) is not None:
             return seen._replace(rejected=rejected)
     return seen
 
 
-def _inspect(data: bytes, size: tuple[int, int], decode: Decode) -> Inspection:
+def _inspect(data: bytes, size: tuple[int, int], decode: Decode, *, closely: bool) -> Inspection:
     mode = plain_jpeg(data, size)
     if mode and decode == "full":
-        warning, grey = decode_jpeg(data, size)
+        warning, picture = decode_jpeg(data, size, closely=closely)
         if warning is None:
-            return Inspection(None, "JPEG", mode, grey)
+            return Inspection(None, "JPEG", mode, picture)
     elif mode and has_whole_header(data):
         return Inspection(None, "JPEG", mode)
-    return _inspect_by_pillow(io.BytesIO(data), data, size, decode)
+    return _inspect_by_pillow(io.BytesIO(data), data, size, decode, closely=closely)
 
 
 def inspect_large(file: BinaryIO, size: tuple[int, int], decode: Decode) -> Inspection:
@@ -98,7 +99,12 @@ def inspect_large(file: BinaryIO, size: tuple[int, int], decode: Decode) -> Insp
 
 
 def _inspect_by_pillow(
-    file: io.BytesIO | Sparing, data: bytes | None, size: tuple[int, int], decode: Decode
+    file: io.BytesIO | Sparing,
+    data: bytes | None,
+    size: tuple[int, int],
+    decode: Decode,
+    *,
+    closely: bool = False,
 ) -> Inspection:
     """Judge a file by Pillow; `data` is all of it, None if it is large."""
     try:
@@ -113,15 +119,15 @@ def _inspect_by_pillow(
     except Exception:  # noqa: BLE001
         return Inspection(Outcome.CORRUPT)
     with image:
-        rejected, grey = None, None
+        rejected, picture = None, None
         kind, mode = image.format, image.mode
         if image.size != size:
             rejected = Outcome.WRONG_SIZE
         elif not _is_8_bit(image):
             rejected = Outcome.NOT_8_BIT
         elif decode == "full":
-            rejected, grey = _judged_by_pixels(image, data, size)
-        return Inspection(rejected, kind, mode if rejected else f"{mode}{_passed_over(image)}", grey)
+            rejected, picture = _judged_by_pixels(image, data, size, closely=closely)
+        return Inspection(rejected, kind, mode if rejected else f"{mode}{_passed_over(image)}", picture)
 
 
 def _unidentified(file: io.BytesIO | Sparing) -> Outcome:
@@ -168,14 +174,15 @@ def _is_8_bit(image: Image.Image) -> bool:
 
 
 def _judged_by_pixels(
-    image: Image.Image, data: bytes | None, size: tuple[int, int]
-) -> tuple[Outcome | None, Grey | None]:
+    image: Image.Image, data: bytes | None, size: tuple[int, int], *, closely: bool
+) -> tuple[Outcome | None, Picture | None]:
     """Decode an image as the loader does: why no picture comes out, or the picture; no picture of a large file."""
     warned = None
     if data is not None and image.format in {"JPEG", "MPO"} and image.mode in {"RGB", "L", "CMYK"}:
-        warned, grey = decode_jpeg(data, size, "CMYK" if image.mode == "CMYK" else "GRAY")
+        colorspace = "CMYK" if image.mode == "CMYK" else "GRAY"
+        warned, picture = decode_jpeg(data, size, colorspace, closely=closely and image.mode != "CMYK")
         if warned is None and image.mode != "CMYK":
-            return None, grey
+            return None, picture
     try:
         rejected = _rejected_when_loaded(image, size)
     except Spent:
@@ -186,7 +193,7 @@ def _judged_by_pixels(
     made_up = warned is not None and MADE_UP.search(warned)
     if rejected is None and (made_up or (data is not None and not _has_right_check_sums(data))):
         return Outcome.DAMAGED, None
-    return rejected, grey_of(image) if rejected is None and data is not None else None
+    return rejected, of_image(image, closely=closely) if rejected is None and data is not None else None
 
 
 def _rejected_when_loaded(image: Image.Image, size: tuple[int, int]) -> Outcome | None:

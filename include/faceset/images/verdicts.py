@@ -12,8 +12,8 @@ from include.faceset.declared.pictures import Pictures
 from include.faceset.exports.opening import Read, is_unchanged
 from include.faceset.exports.rows import Row
 from include.faceset.images import held_out, judge, large, pictures
-from include.faceset.images.jpeg import Grey
 from include.faceset.images.large import Large
+from include.faceset.images.pictures import Picture
 from include.faceset.ledger import Outcome
 from include.faceset.run.run import Run
 
@@ -36,7 +36,7 @@ class Judged(NamedTuple):
     row: Row
     rejected: Outcome | None
     content: bytes | Large | None
-    grey: Grey | None = None
+    picture: Picture | None = None
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Verdicts:
     hashes: set[bytes] = field(default_factory=set)
     names: dict[str, int] = field(default_factory=dict)
     """File name in the merged dataset -> index of its row."""
-    greys: dict[int, Grey] = field(default_factory=dict)
+    pictures: dict[int, Picture] = field(default_factory=dict)
     """Index of a row -> its picture, which is yet to be measured."""
     opened: list[int] = field(default_factory=list)
     """Sizes in bytes of the files that were read."""
@@ -83,9 +83,9 @@ class Verdicts:
 
     def _judge_pictures(self, rules: Pictures) -> list[str]:
         """Give up what thresholds leave out; the names that it had."""
-        for index, look in zip(self.greys, pictures.measure(list(self.greys.values())), strict=True):
+        for index, look in zip(self.pictures, pictures.measure(list(self.pictures.values())), strict=True):
             self.rows[index] = self.rows[index]._replace(**look._asdict())
-        self.greys.clear()
+        self.pictures.clear()
         gone = [name for name, index in list(self.names.items()) if self._is_given_up(name, index, rules)]
         if rules.near_duplicate is None:
             return gone
@@ -100,7 +100,7 @@ class Verdicts:
 
     def _is_given_up(self, name: str, index: int, rules: Pictures) -> bool:
         row = self.rows[index]
-        if row.brightness is None or row.contrast is None or row.sharpness is None or self._is_to_stay(index):
+        if row.brightness is None or row.contrast is None or self._is_to_stay(index):
             return False
         outcome = pictures.outcome_of(rules, row.brightness, row.contrast, row.sharpness)
         return outcome is not None and bool(self._give_up_one(name, index, outcome))
@@ -140,13 +140,13 @@ def judge_file(run: Run, row: Row, read: Read) -> Judged:
     Raises:
         OSError: as of `opening.reading`.
     """
-    size, closely = run.dataset.image_size, run.params.decode
+    size, decode = run.dataset.image_size, run.params.decode
     if isinstance(read.content, bytes):
-        seen = judge.inspect(read.content, size, closely)
+        seen = judge.inspect(read.content, size, decode, closely=run.dataset.pictures.need_sharpness)
         digest = hashlib.sha256(read.content).digest()
         row = row._replace(sha256=digest, format=seen.format, colour=seen.colour)
-        return Judged(row, seen.rejected, read.content, seen.grey)
-    seen = judge.inspect_large(read.content, size, closely)
+        return Judged(row, seen.rejected, read.content, seen.picture)
+    seen = judge.inspect_large(read.content, size, decode)
     if seen.rejected is not None:
         return Judged(row._replace(format=seen.format, colour=seen.colour), seen.rejected, None)
     digest = large.sha256(read.content)

@@ -27,7 +27,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._gone = {name: Counter[float]() for name in STEPS}
-        self._measured = 0
+        self._measured = self._sharp = 0
 
     def add(self, images: pa.Table) -> None:
         """Take in the kept rows of a shard."""
@@ -35,6 +35,7 @@ class Tally:
             return
         images = images.filter(pc.is_valid(images["dhash"]))
         self._measured += images.num_rows
+        self._sharp += images.num_rows - images["sharpness"].null_count
         for name, measure in _MEASURE.items():
             beyond = pc.greater if name == "too_bright" else pc.less
             for step in STEPS[name]:
@@ -43,11 +44,18 @@ class Tally:
             self._gone["near_duplicate"][step] += count
 
     def told(self) -> dict[str, list[dict[str, Any]]]:
-        """Of each check the thresholds, and how many images each would leave out; empty if nothing was measured."""
+        """Of each check the thresholds, and how many images each would leave out; empty if nothing was measured.
+
+        Where the sharpness was measured of a sample, what is `blurred` is reckoned from it.
+        """
         if not self._measured:
             return {}
+        of_all = self._measured / self._sharp if self._sharp else 0
         return {
-            name: [{"threshold": step, "images": self._gone[name][step]} for step in steps]
+            name: [
+                {"threshold": step, "images": round(self._gone[name][step] * (of_all if name == "blurred" else 1))}
+                for step in steps
+            ]
             for name, steps in STEPS.items()
         }
 

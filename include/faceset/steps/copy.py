@@ -104,8 +104,8 @@ def _copy(attempt: Attempt, shard: int) -> tuple[pa.Table, list[int]]:
     with _open_shard(attempt, selected, known) as work, judge.without_warnings():
         grouped = groupby(rows_of(selected), key=lambda row: row.identity)
         for verdicts in _telling(selected.num_rows, (copy_identity(work, *one) for one in grouped)):
-            for index, grey in verdicts.greys.items():
-                album.add(len(rows) + index, grey)
+            for index, picture in verdicts.pictures.items():
+                album.add(len(rows) + index, picture)
             rows.extend(verdicts.rows)
             opened.extend(verdicts.opened)
     return pa.concat_tables([done, album.filled(tables.of_rows(rows, LEDGER))]), opened
@@ -168,7 +168,7 @@ def copy_identity(shard: Shard, identity: str, rows: Iterable[Row]) -> Verdicts:
 
 def _taken_over(run: Run, verdicts: Verdicts, row: Row, present: dict[str, os.stat_result]) -> bool:
     """Settle a file that the last release knows without opening it; False where it must be opened after all."""
-    if row.sha256 is None:
+    if row.sha256 is None or _lacks_sharpness(run, row):
         return False
     if row.outcome in OF_THE_BYTES:
         verdicts.reject(row, Outcome(row.outcome))
@@ -185,6 +185,11 @@ def _taken_over(run: Run, verdicts: Verdicts, row: Row, present: dict[str, os.st
         return False
     verdicts.keep(row, name, times.mtime_ns(status))
     return True
+
+
+def _lacks_sharpness(run: Run, row: Row) -> bool:
+    """Whether the dataset now asks how sharp an image is, of which the last release did not."""
+    return run.dataset.pictures.need_sharpness and row.sharpness is None and row.brightness is not None
 
 
 def _is_as_put(run: Run, row: Row, status: os.stat_result) -> bool:
@@ -208,8 +213,8 @@ def _copy_file(shard: Shard, verdicts: Verdicts, row: Row, folder: int | None, s
             judged = judge_file(shard.run, row, read)
             if judged.content is not None:
                 verdicts.opened.append(row.size)
-            if judged.grey is not None:
-                verdicts.greys[len(verdicts.rows)] = judged.grey
+            if judged.picture is not None:
+                verdicts.pictures[len(verdicts.rows)] = judged.picture
             if (rejected := verdicts.outcome(judged)) is not None:
                 verdicts.reject(judged.row, rejected)
             else:

@@ -33,18 +33,22 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def look_of(data: bytes) -> pictures.Look:
-    grey = judge.inspect(data, SIZE, "full").grey
-    assert grey is not None
-    assert grey.shape == (56, 56)
-    return pictures.measure([grey])[0]
+    picture = judge.inspect(data, SIZE, "full", closely=True).picture
+    assert picture is not None
+    assert picture.half is not None
+    assert (picture.small.shape, picture.half.shape) == ((14, 14), (56, 56))
+    return pictures.measure([picture])[0]
 
 
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 40), st.integers(1, 40))))
 def test_many_are_measured_as_each_one_by_the_definition(greys: np.ndarray) -> None:
-    for grey, look in zip(greys, pictures.measure(list(greys)), strict=True):
+    looks = pictures.measure([pictures.of_half(grey) for grey in greys])
+    for grey, look in zip(greys, looks, strict=True):
+        small = pictures.of_half(grey).small.astype(np.float64)
+        assert look.brightness == pytest.approx(small.mean(), abs=1e-2)
+        assert look.contrast == pytest.approx(small.std(), abs=0.5)
         exact = grey.astype(np.float64)
-        assert look.brightness == pytest.approx(exact.mean(), abs=1e-2)
-        assert look.contrast == pytest.approx(exact.std(), abs=0.5)
+        assert small[0, 0] == pytest.approx(exact[:4, :4].mean(), abs=0.51)
         inner = 0.0
         if min(grey.shape) >= 3:
             around = exact[:-2, 1:-1] + exact[2:, 1:-1] + exact[1:-1, :-2] + exact[1:-1, 2:]
@@ -78,8 +82,8 @@ def test_dark_bright_flat_and_blurred_pictures_measure_so() -> None:
 
 def test_what_is_not_decoded_in_full_or_is_no_whole_picture_is_not_measured() -> None:
     data = encoded(drawn(1), "JPEG")
-    assert judge.inspect(data, SIZE, "header").grey is None
-    assert judge.inspect(data[:-200], SIZE, "full").grey is None
+    assert judge.inspect(data, SIZE, "header").picture is None
+    assert judge.inspect(data[:-200], SIZE, "full").picture is None
 
 
 def bring(folder: Path) -> dict[str, bytes]:
@@ -129,8 +133,12 @@ def test_nothing_is_left_out_by_default_and_each_threshold_leaves_out_its_kind(t
     assert gone(made(tmp_path)) == {}
     for number, (name, value) in enumerate(RULES.items(), start=2):
         result = made(tmp_path, str(number), pictures={name: value})
-        if name != "blurred":  # what is flat or dark is blurred too
-            assert gone(result) == {path: outcome for path, outcome in LEFT_OUT.items() if outcome == name}, name
+        # What is dark is less sharp too, and nearly the same picture as the bright one.
+        wanted = {path: outcome for path, outcome in LEFT_OUT.items() if outcome == name}
+        assert wanted.items() <= gone(result).items(), name
+        assert set(gone(result).values()) == {name}
+        if name in {"too_dark", "too_bright", "placeholder"}:
+            assert gone(result) == wanted
     every = made(tmp_path, "9", pictures=RULES)
     assert gone(every) == LEFT_OUT
     assert set(every.output) == {"ann/good.png", "ben/frame2.png", "ben/other.png"}
@@ -157,7 +165,7 @@ def test_a_threshold_counts_before_min_images_and_a_decision_before_a_threshold(
 
 def test_what_each_threshold_would_leave_out_is_counted_as_it_would(tmp_path: Path) -> None:
     bring(tmp_path)
-    result = made(tmp_path)
+    result = made(tmp_path, pictures={"blurred": 0})  # so that all are looked at closely
     told = summarise(result.run, result.sealed, [], None)["pictures"]
     for name, steps in told.items():
         for number, one in enumerate(steps):
@@ -165,12 +173,30 @@ def test_what_each_threshold_would_leave_out_is_counted_as_it_would(tmp_path: Pa
             assert len(gone(again)) == one["images"], (name, one)
 
 
-@pytest.mark.parametrize("shards", [1, 7])
-def test_how_a_picture_looks_does_not_depend_on_what_is_measured_beside_it(tmp_path: Path, shards: int) -> None:
-    files = bring(tmp_path)
-    rows = made(tmp_path, shards=shards).ledger.to_pylist()
-    for row in rows:
-        look = look_of(files[row["path"].removesuffix(".png")])
-        found = (row["brightness"], row["contrast"], row["sharpness"])
-        assert found == pytest.approx(look[:3], abs=1e-3)
-        assert row["dhash"] == look.dhash
+def test_sharpness_is_measured_of_a_sample_until_somebody_asks(tmp_path: Path) -> None:
+    for number in range(120):
+        face = drawn(number).filter(ImageFilter.GaussianBlur(3 if number % 2 else 0))
+        put(tmp_path / f"exports/training_data/{number}/face.jpg", encoded(face, "JPEG", quality=90))
+    first = made(tmp_path)
+    measured = 120 - first.ledger["sharpness"].null_count
+    assert 1 <= measured <= 30
+    assert first.ledger["brightness"].null_count == 0
+    told = summarise(first.run, first.sealed, [], None)["pictures"]["blurred"]
+    asked = made(tmp_path, "2", pictures={"blurred": 10})
+    assert asked.ledger["sharpness"].null_count == 0
+    assert len(gone(asked)) == 60
+    assert {one["threshold"]: one["images"] for one in told}[10] % (120 / measured) < 1
+    assert made(tmp_path, "3", pictures={"blurred": 10}).read == 0
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_how_a_picture_looks_depends_neither_on_what_is_beside_it_nor_on_how_closely(tmp_path: Path, kind: str) -> None:
+    files = {f"{number}/face.{kind}": encoded(drawn(number), kind) for number in range(40)}
+    for name, data in files.items():
+        put(tmp_path / "exports/training_data" / name, data)
+    for shards in (1, 7):
+        for row in made(tmp_path, str(shards), shards=shards).ledger.to_pylist():
+            look = look_of(files[row["path"]])
+            assert (row["brightness"], row["contrast"]) == pytest.approx(look[:2], abs=0.6)
+            assert pictures.distance(row["dhash"], look.dhash) <= 2
+            assert row["sharpness"] is None or row["sharpness"] == pytest.approx(look.sharpness, abs=1e-3)
