@@ -25,7 +25,7 @@ override $(1) := $$(value $(1))
 export $(1)
 endif
 endef
-$(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE ROWS ROUNDS RESULTS ARGS ARCFACE RELEASE STEPS TRAINER_PYTHON,$(eval $(call verbatim,$(name))))
+$(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE ROWS ROUNDS RESULTS ARGS ARCFACE RELEASE STEPS TRAINER_PYTHON ID,$(eval $(call verbatim,$(name))))
 
 ##@ Use
 .PHONY: run
@@ -43,6 +43,10 @@ airflow: $(STAMP) ## A command of Airflow's, for the one of `make up`: ARGS='bac
 .PHONY: releases
 releases: $(STAMP) ## The releases that are kept of a dataset: [DATASET=…] [OUTPUT=/merged]
 	@exec $(PY) -m local.commands.releases
+
+.PHONY: why
+why: $(STAMP) ## Where an identity, a file or some bytes went: ID=<identity, file, path or SHA-256> [DATASET=…] [OUTPUT=/merged]
+	@exec $(PY) -m local.commands.why
 
 .PHONY: sample
 sample: $(STAMP) ## Draw a sample of faces into .local/sample (SCALE=1: as large as the reference run)
@@ -63,7 +67,7 @@ test: lint types unit dags steps system
 endif
 
 .PHONY: test-all
-test-all: unit-long steps-long system-long s3-servers training-host celery ## What `make test` leaves out: the long matrices, all kills, all servers, a training host, Celery; 40 minutes
+test-all: unit-long steps-long system-long pages s3-servers training-host celery ## What `make test` leaves out: the long matrices, all kills, all servers, a training host, Celery; 40 minutes
 
 .PHONY: lint
 lint: $(STAMP) ## ruff, and docker-compose.yaml against its schema
@@ -103,6 +107,10 @@ system: $(STAMP) ## The real DAG, a real scheduler, a real S3 server: one run of
 system-long: $(STAMP) ## All that is tried with a real scheduler; 20 minutes
 	@$(BIN)/pytest $(LONG) tests/system
 
+.PHONY: pages
+pages: $(STAMP) ## The pages in Airflow, in a real browser (`make servers` first); 3 minutes; PICTURES=<folder> keeps what it sees
+	@$(BIN)/pytest tests/pages -rs
+
 .PHONY: s3-servers
 s3-servers: $(STAMP) ## What is promised of every S3 server, put to SeaweedFS, LocalStack, moto and Ceph RGW (`make servers` first); 6 minutes
 	@$(BIN)/pytest tests/servers -rs
@@ -134,7 +142,7 @@ celery: $(STAMP) ## docker-compose.yaml as processes of this machine, two worker
 	@$(BIN)/pytest tests/celery -rs
 
 .PHONY: servers
-servers: ## Install what `make celery` and `make s3-servers` start: Debian's Postgres, Redis and Ceph, and what keeps them apart (root)
+servers: ## Install what `make celery`, `make s3-servers` and `make pages` start: Debian's Postgres, Redis, Ceph and Chromium, and what keeps them apart (root)
 	@dpkg --verify $(SERVERS) 2> /dev/null || { \
 	    apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $(SERVERS); }
 

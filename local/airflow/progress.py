@@ -78,8 +78,9 @@ def events(log: Path) -> list[dict[str, Any]]:
 
 
 def last_event(log: Path) -> str:
-    """Return the text of the last line that a task has logged."""
-    return str(events(log)[-1:][0].get("event", "")) if events(log) else "no log yet"
+    """Return the text of the last line that a task has logged; marks of Airflow's folding are none."""
+    told = [text for one in events(log) if (text := str(one.get("event", ""))) and not text.startswith("::")]
+    return told[-1] if told else "no log yet"
 
 
 def errors(log: Path, lines: int = 5) -> list[str]:

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,8 +25,9 @@ from local.airflow import settings, stack
 from local.airflow.answers import TaskInstance
 from local.airflow.api import Run, Stack
 from local.airflow.errors import StackError
-from local.airflow.progress import Progress, errors
+from local.airflow.progress import Progress, errors, last_event
 from local.airflow.question import Asker, NobodyAnswersError, terminal
+from local.airflow.screen import Screen, is_wanted
 from local.s3 import storage
 from local.s3.errors import SeaweedError
 from local.sample.sample import make_sample
@@ -154,13 +156,30 @@ def _watch(airflow: Stack, run: Run) -> None:
     Raises:
         NobodyAnswersError: nobody is there who can; the run is marked as failed.
     """
-    progress = Progress(lambda one: airflow.task_log(run, one), lambda one: airflow.question(run, one))
     asker = Asker(airflow, run, terminal())
+    with ExitStack() as shown:
+        watchers = (_shown(airflow, run, shown).watch, asker.watch)
 
-    def watch(instances: list[TaskInstance]) -> None:
-        progress.watch(instances)
-        asker.watch(instances)
+        def watch(instances: list[TaskInstance]) -> None:
+            for one in watchers:
+                one(instances)
 
+        _wait(airflow, run, watch)
+
+
+def _shown(airflow: Stack, run: Run, until: ExitStack) -> Screen | Progress:
+    """What tells the terminal about a run: a screen that lives, or lines where nobody looks on."""
+    if is_wanted():
+        screen = Screen(
+            f"Run {run.run_id} of {run.dag_id}",
+            lambda task, number: airflow.xcom(run, task, map_index=number),
+            lambda one: last_event(airflow.task_log(run, one)),
+        )
+        return until.enter_context(screen)
+    return Progress(lambda one: airflow.task_log(run, one), lambda one: airflow.question(run, one))
+
+
+def _wait(airflow: Stack, run: Run, watch: Callable[[list[TaskInstance]], None]) -> None:
     try:
         airflow.wait(run, watch=watch)
     except NobodyAnswersError:

@@ -1,6 +1,6 @@
 """What a copying task says of its shard."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from include.faceset.errors import Again
 
@@ -11,7 +11,10 @@ class CopyError(Again):
 
 @dataclass(frozen=True)
 class Copied:
-    """Counts of one shard; `read` images and `bytes_read` were opened, the rest was known from the last release."""
+    """Counts of one shard; `read` images and `bytes_read` were opened, the rest was known from the last release.
+
+    `outcomes` counts what was rejected, by reason; so far, since a conflict is found by `seal`.
+    """
 
     shard: int
     identities: int
@@ -19,3 +22,4 @@ class Copied:
     rejected: int
     read: int
     bytes_read: int
+    outcomes: dict[str, int] = field(default_factory=dict)

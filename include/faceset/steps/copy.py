@@ -33,7 +33,7 @@ from include.faceset.ground import files, tables, times
 from include.faceset.images import judge, unchanged
 from include.faceset.images.pictures import Album
 from include.faceset.images.verdicts import OF_THE_BYTES, Judged, Verdicts, judge_file
-from include.faceset.ledger import LEDGER, Outcome, kept
+from include.faceset.ledger import LEDGER, Outcome, count_outcomes, kept
 from include.faceset.output import set_aside
 from include.faceset.output.copied import Copied, CopyError
 from include.faceset.output.folder import place, present_in
@@ -87,7 +87,8 @@ def copy_shard(run: Run, shard: int) -> Copied:
     images_kept = kept(copied)
     identities = pc.count_distinct(images_kept["identity"]).as_py()
     rejected = copied.num_rows - images_kept.num_rows
-    return Copied(shard, identities, images_kept.num_rows, rejected, len(opened), sum(opened))
+    outcomes = count_outcomes(copied)
+    return Copied(shard, identities, images_kept.num_rows, rejected, len(opened), sum(opened), outcomes)
 
 
 def _copy(attempt: Attempt, shard: int) -> tuple[pa.Table, list[int]]:

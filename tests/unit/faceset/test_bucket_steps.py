@@ -61,7 +61,7 @@ def test_a_release_lies_beside_the_prefix_and_the_pointer_is_written_after_its_p
     there = bucket.there("set.releases/")
     assert json.loads(there["latest.json"])["release_id"] == result.sealed.release_id
     names = {key.partition("/")[2] for key in there if key.startswith(result.sealed.release_id)}
-    assert names == {*release.SEALED_FILES, "faces_imagefolder.py", "SUMMARY.md", "summary.json"}
+    assert names == {*release.SEALED_FILES, "faces_imagefolder.py", "SUMMARY.md", "summary.json", "report.html"}
     assert [change for change in bucket.changes if "set.releases/" in change][len(release.SEALED_FILES)] == (
         "put set.releases/latest.json"
     )
