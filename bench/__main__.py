@@ -11,18 +11,18 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from bench import disk, growth, parse, peers, pipeline, records, report, s3, scale
+from bench import disk, growth, parse, peers, pipeline, records, report, s3, scale, show
 from bench.measure import BenchError, Row, measure
 from local.airflow.settings import ROOT, state_folder
 from local.commands.run import UsageError, command
 from local.s3 import identities, seaweed
 from local.sample.sample import Counts, make_reference
 
-DISK = ("parse", "scan", "copy", "link", "pack", "read")
+DISK = ("parse", "scan", "copy", "link", "pack", "read", "ask")
 S3 = ("upload", "upload-aws", "unchanged", "verify", "publish")
 DAG = ("dag", "dag-shell")
 ROWS = (*DISK, "sink", *S3, *DAG, "growth", "scale")
-MAKES_FILES = {"copy", "link", "growth", "pack", "read", "publish", *DAG}
+MAKES_FILES = {"copy", "link", "growth", "pack", "read", "publish", "ask", *DAG}
 EXT4_REMEMBERS_S = 360
 """ext4 gives no inode away again that was freed less than 60 to 360 s ago, and looks at all of them for every file that
 is made, which then takes four times as long: `recently_deleted` in fs/ext4/ialloc.c."""
@@ -52,6 +52,7 @@ ON_DISK: dict[str, Callable[[Bench], Row]] = {
     "copy": lambda bench: disk.copy_row(bench.corpus, bench.scratch, bench.counts.folder_files),
     "link": lambda bench: disk.link_row(bench.corpus, bench.scratch, bench.counts.folder_files),
     "pack": lambda bench: records.pack_row(bench.corpus, bench.scratch, bench.counts.folder_files),
+    "ask": lambda bench: show.ask_row(bench.corpus, bench.scratch, bench.scanned),
     "read": lambda bench: records.read_row(bench.corpus, bench.scratch, bench.counts.folder_files),
 }
 

@@ -107,6 +107,37 @@ def summary(**arguments: Any) -> None:
     summarise(run, release.read(folder), [], None)
 
 
+def ask(question: str, **arguments: Any) -> None:
+    """What a page, or `make why`, answers."""
+    from include.faceset.show.ask import ask as ask_all
+
+    print([answer.total for answer in ask_all(make_run(**arguments), question)])
+
+
+def whole_ledger(question: str, **arguments: Any) -> None:
+    """The rows of an identity, as somebody would find them who knows Arrow: the ledger read, and filtered."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from include.faceset.release import pointer, release
+
+    folder = pointer.last(make_run(**arguments))
+    rows = pq.read_table(Path(folder or "") / release.LEDGER_FILE)
+    print(rows.filter(pc.equal(rows["identity"], question)).num_rows)
+
+
+def sheet(**arguments: Any) -> None:
+    """A hundred faces, as a page shows them."""
+    from include.faceset.release import pointer
+    from include.faceset.show import rows
+    from include.faceset.show import sheet as sheets
+
+    run = make_run(**arguments)
+    found, _ = rows.ledger(run, Path(pointer.last(run) or "")).page("kept", 0, sheets.IMAGES)
+    images = sheets.contents(run, found.to_pylist(), {}.get)
+    print(len(sheets.draw(images, run.dataset.image_size)))
+
+
 def objects(source: str, path: str) -> None:
     """What a prefix shall hold, as a Parquet file: key, size and SHA-256 of every file."""
     import pyarrow.parquet as pq
@@ -176,6 +207,9 @@ WORK: dict[str, Callable[..., None]] = {
     "publish_records": publish_records,
     "seal": seal,
     "summary": summary,
+    "ask": ask,
+    "whole_ledger": whole_ledger,
+    "sheet": sheet,
     "scan-many": scan_many,
     "filter-many": filter_many,
     "judge-many": judge_many,
