@@ -134,7 +134,7 @@ def sheet(**arguments: Any) -> None:
 
     run = make_run(**arguments)
     found, _ = rows.ledger(run, Path(pointer.last(run) or "")).page("kept", 0, sheets.IMAGES)
-    images = sheets.contents(run, found.to_pylist(), {}.get)
+    images = sheets.contents(run, found.to_pylist(), lambda _: None)
     print(len(sheets.draw(images, run.dataset.image_size)))
 
 

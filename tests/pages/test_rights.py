@@ -17,7 +17,7 @@ DATASETS = ("mine", "theirs")
 class Manager:
     """An auth manager that lets a user do everything with one DAG, and nothing with any other."""
 
-    def is_authorized_dag(self, *, details: Any, **asked: Any) -> bool:
+    def is_authorized_dag(self, *, details: Any, **_: Any) -> bool:
         return details.id == "mine"
 
 
@@ -33,12 +33,12 @@ training: {SMALL}
 """
         (tmp_path / f"{name}.yaml").write_text(text)
     monkeypatch.setattr(places, "DATASETS", tmp_path)
-    monkeypatch.setattr(places, "_told", lambda dag_id: iter(()))
+    monkeypatch.setattr(places, "_told", lambda _: iter(()))
     monkeypatch.setattr(access, "get_auth_manager", Manager)
-    monkeypatch.setattr(access.DagModel, "get_team_name", lambda dag_id: None)
-    monkeypatch.setattr("face_sets.bucket.pointer", lambda run: {"error": "nobody asks"})
+    monkeypatch.setattr(access.DagModel, "get_team_name", lambda _: None)
+    monkeypatch.setattr("face_sets.bucket.pointer", lambda _: {"error": "nobody asks"})
     made = app.make_app()
-    made.dependency_overrides[app.get_user] = lambda: object()
+    made.dependency_overrides[app.get_user] = object
     return made
 
 
@@ -71,7 +71,7 @@ def test_faces_are_shown_to_those_whom_the_dataset_file_says(
     export = {"name": "e", "layout": "image_folder"}
     declared = {"name": "d", "local_source": "/e", "output": "/o", "destination": "s3://bucket/d/"}
     dataset = Dataset.model_validate({**declared, "exports": [export], "faces_shown_to": shown_to})
-    monkeypatch.setattr(access, "allows", lambda user, dag_id, method: may_edit)
+    monkeypatch.setattr(access, "allows", lambda *_: may_edit)
     assert access.Visit(None, dataset, None, []).may_look is seen  # type: ignore[arg-type]
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from include.faceset.declared import params
 from include.faceset.declared.dataset import Dataset
 from include.faceset.ground import tables
+from include.faceset.ledger import Outcome
 from include.faceset.release import release
 from include.faceset.release.release import Release
 from include.faceset.run.run import Run
@@ -21,6 +22,16 @@ FLAT = {"name": "faces_only", "layout": "flat", "pattern": "{identity}_face.png"
 TREE = {"name": "training_data", "layout": "image_folder"}
 SMALL = {"batch_size": 1, "gpus": 1}
 """A training that a handful of images is enough for; with the reference's numbers render_config refuses them."""
+
+ASKED_FOR = {
+    Outcome.DROPPED_BY_DECISION,
+    Outcome.TOO_DARK,
+    Outcome.TOO_BRIGHT,
+    Outcome.BLURRED,
+    Outcome.PLACEHOLDER,
+    Outcome.NEAR_DUPLICATE,
+}
+"""Outcomes that only a decision or a threshold of the dataset file gives."""
 
 
 def face(seed: int, kind: str = "JPEG", mode: str = "RGB", size: tuple[int, int] = (112, 112)) -> bytes:

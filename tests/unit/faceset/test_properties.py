@@ -161,7 +161,8 @@ bad_trees = st.dictionaries(
 
 def make(path: Path, thing: bytes | str, neighbour: Path) -> bool:
     """Put a thing at a path, unless something is in its way; whether it was put there."""
-    if os.path.lexists(path) or (os.path.lexists(path.parent) and not path.parent.is_dir()):
+    parent = path.parent
+    if os.path.lexists(path) or parent.is_symlink() or (os.path.lexists(parent) and not parent.is_dir()):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(thing, bytes):

@@ -16,7 +16,7 @@ from include.faceset.declared import dataset, loading
 from include.faceset.ledger import Outcome
 from local.sample import entries as drawn
 from local.sample import sample
-from tests.unit.faceset.pipeline import make_run, run_to_seal
+from tests.unit.faceset.pipeline import ASKED_FOR, make_run, run_to_seal
 
 pytestmark = pytest.mark.long
 
@@ -127,9 +127,9 @@ class TestSample:
         assert len(identities) == 800
         assert 4.0 < len(images(small / drawn.FOLDERS)) / len(identities) < 4.4
 
-    def test_has_every_outcome_that_does_not_need_a_race_or_a_request(self, entries: list[drawn.Entry]) -> None:
+    def test_has_every_outcome_that_needs_neither_a_race_nor_a_request(self, entries: list[drawn.Entry]) -> None:
         never = {Outcome.ARCHIVED, Outcome.CHANGED_DURING_RUN, Outcome.HELD_OUT, Outcome.SUPPRESSED}
-        assert {entry.outcome for entry in entries} == set(Outcome) - never
+        assert {entry.outcome for entry in entries} == set(Outcome) - never - ASKED_FOR
 
     def test_what_should_be_kept_is_112_by_112_and_decodes_in_full(
         self, small: Path, entries: list[drawn.Entry]
