@@ -14,6 +14,7 @@ import pytest
 from include.faceset.ledger import Outcome
 from local.sample.sample import make_sample
 from tests.system.conftest import System
+from tests.unit.faceset.pipeline import ASKED_FOR
 
 pytestmark = pytest.mark.system
 
@@ -54,7 +55,7 @@ def test_a_run_and_the_same_run_again(
     summary = json.loads((folder / "summary.json").read_text())
     assert ledger.num_rows == summary["scanned_files"] == entries(source)
     assert summary["scanned_files"] == summary["kept_files"] + sum(summary["rejected"].values())
-    assert set(pc.unique(ledger["outcome"]).to_pylist()) == set(Outcome) - {
+    assert set(pc.unique(ledger["outcome"]).to_pylist()) == set(Outcome) - ASKED_FOR - {
         Outcome.ARCHIVED,
         Outcome.CHANGED_DURING_RUN,
         Outcome.HELD_OUT,
