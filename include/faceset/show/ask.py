@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from include.faceset import people
 from include.faceset.declared import deciding
@@ -17,6 +19,8 @@ from include.faceset.show.rows import Ledger
 
 MOST = 500
 """Rows of a release that are told."""
+ASKED_AT_ONCE = 4
+"""Releases."""
 
 REMEDIES = {
     Outcome.KEPT: "nothing: it is in the training set",
@@ -70,17 +74,27 @@ def ask(run: Run, question: str) -> Iterator[Answer]:
     question = question.strip()
     listed = people.to_erase(run)
     merged = deciding.decided(run.dataset).merged
-    for shown in find(run) if question else ():
-        rows = _rows(run.dataset, Ledger(shown.folder, listed), question, merged)
+
+    def answer(shown: Shown) -> Answer:
+        rows, total = _rows(run.dataset, Ledger(shown.folder, listed), question, merged)
         rows = rows.sort_by([("identity", "ascending"), ("export", "ascending"), ("path", "ascending")])
-        yield _answer(shown, rows)
+        return _answer(shown, rows, total)
+
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:  # Arrow reads and compares without Python's lock
+        yield from pool.map(answer, find(run) if question else ())
 
 
-def _rows(dataset: Dataset, ledger: Ledger, question: str, merged: dict[str, str]) -> pa.Table:
+def _rows(dataset: Dataset, ledger: Ledger, question: str, merged: dict[str, str]) -> tuple[pa.Table, int]:
+    """Rows that answer a question, at least `MOST` if there are so many, and how many there are in all."""
     if re.fullmatch("[0-9a-fA-F]{64}", question):
-        return ledger.where("sha256", bytes.fromhex(question))
-    if (found := ledger.of_identities({question, merged.get(question, question)})).num_rows:
-        return found
+        rows = ledger.where("sha256", bytes.fromhex(question))
+        return rows, rows.num_rows
+    names = {question, merged.get(question, question)}
+    # Of whoever counts as another the other's images are no answer.
+    found = ledger.of_identities(names)
+    found = found.filter(pc.or_kleene(pc.equal(found["identity"], question), pc.equal(found["scanned_as"], question)))
+    if found.num_rows:
+        return found, found.num_rows
     # A path that says whose it is lies in that identity's shard; and so does a key of the merged dataset.
     folder, _, name = question.rpartition("/")
     guesses = {folder.rpartition("/")[2]}
@@ -93,10 +107,10 @@ def _rows(dataset: Dataset, ledger: Ledger, question: str, merged: dict[str, str
         for row in rows.select(["path", "key"]).to_pylist()
     ]
     rows = rows.filter(pa.array(keep, pa.bool_()))
-    return rows if rows.num_rows else ledger.of_path(question)
+    return (rows, rows.num_rows) if rows.num_rows else ledger.of_path(question, MOST)
 
 
-def _answer(shown: Shown, rows: pa.Table) -> Answer:
+def _answer(shown: Shown, rows: pa.Table, total: int) -> Answer:
     told = rows.slice(0, MOST).to_pylist()
     kept = {(row["identity"], row["sha256"]): row["key"] for row in told if row["key"]}
     for row in told:
@@ -106,4 +120,4 @@ def _answer(shown: Shown, rows: pa.Table) -> Answer:
         row["remedy"] = REMEDIES[outcome]
         same = kept.get((row["identity"], bytes.fromhex(row["sha256"]))) if row["sha256"] else None
         row["kept_as"] = row["key"] or (same if outcome == Outcome.DUPLICATE_CONTENT else None)
-    return Answer(shown.sealed.release_id, shown.sealed.sealed_at, shown.in_place, told, rows.num_rows)
+    return Answer(shown.sealed.release_id, shown.sealed.sealed_at, shown.in_place, told, total)

@@ -1,7 +1,7 @@
 """Rows of a release's ledger, found without reading all of it; people to erase are never among them."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +14,9 @@ from include.faceset.ledger import LEDGER, Outcome
 from include.faceset.people import People
 from include.faceset.release import release
 from include.faceset.run.run import Run
+
+Wanted = Callable[[pa.ChunkedArray], pa.ChunkedArray]
+"""Which values of a column are wanted."""
 
 
 class Ledger:
@@ -37,11 +40,15 @@ class Ledger:
 
     def where(self, column: str, value: object) -> pa.Table:
         """The rows whose column has a value; only row groups that have it are read whole."""
-        return self._where(column, lambda values: pc.equal(values, pa.scalar(value, LEDGER.field(column).type)))
+        return self._where(column, lambda values: pc.equal(values, pa.scalar(value, LEDGER.field(column).type)))[0]
 
-    def of_path(self, path: str) -> pa.Table:
-        """The rows of files of a path in their export, or of a name."""
-        return self._where("path", lambda paths: pc.or_(pc.equal(paths, path), pc.ends_with(paths, pattern=f"/{path}")))
+    def of_path(self, path: str, most: int) -> tuple[pa.Table, int]:
+        """At least `most` rows of files of a path in their export, or of a name, and how many there are in all."""
+
+        def is_wanted(paths: pa.ChunkedArray) -> pa.ChunkedArray:
+            return pc.or_(pc.equal(paths, path), pc.ends_with(paths, pattern=f"/{path}"))
+
+        return self._where("path", is_wanted, most)
 
     def page(self, outcome: str, start: int, count: int) -> tuple[pa.Table, int]:
         """Some rows of an outcome, in the ledger's order, and how many there are of it in all."""
@@ -90,14 +97,17 @@ class Ledger:
             [("sha256", "ascending"), ("identity", "ascending")]
         )
 
-    def _where(self, column: str, is_wanted: object) -> pa.Table:
-        groups = [
-            group
-            for group in range(self._file.num_row_groups)
-            if pc.any(is_wanted(self._file.read_row_group(group, columns=[column])[column])).as_py()  # type: ignore[operator]
-        ]
+    def _where(self, column: str, is_wanted: Wanted, most: int | None = None) -> tuple[pa.Table, int]:
+        """The rows that are wanted, of as many row groups as have `most` of them, and how many there are in all."""
+        groups, total = [], 0
+        for group in range(self._file.num_row_groups):
+            found = is_wanted(self._file.read_row_group(group, columns=[column])[column])
+            number = pc.sum(found).as_py() or 0
+            if number and (most is None or total < most):
+                groups.append(group)
+            total += number
         rows = self._read(groups)
-        return rows.filter(is_wanted(rows[column]))  # type: ignore[operator]
+        return rows.filter(is_wanted(rows[column])), total
 
     def _read(self, groups: list[int]) -> pa.Table:
         rows = tables.conformed(self._file.read_row_groups(groups), LEDGER) if groups else LEDGER.empty_table()
