@@ -42,6 +42,7 @@ class Outcome(StrEnum):
     BLURRED = "blurred"
     PLACEHOLDER = "placeholder"
     NEAR_DUPLICATE = "near_duplicate"
+    NEAR_HELD_OUT = "near_held_out"
 
 
 RULES = 2
@@ -75,6 +76,7 @@ EXPLANATIONS = {
     Outcome.BLURRED: "its sharpness is below the dataset's threshold (pictures)",
     Outcome.PLACEHOLDER: "nearly one colour: its contrast is below the dataset's threshold (pictures)",
     Outcome.NEAR_DUPLICATE: "nearly the same picture as a sharper one of the identity, which is kept (pictures)",
+    Outcome.NEAR_HELD_OUT: "nearly the same picture as one that is held out, so it must not train what that verifies",
     Outcome.ARCHIVED: "an object that S3 has archived: restore it, and the next run takes it",
 }
 

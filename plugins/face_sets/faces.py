@@ -134,6 +134,7 @@ def conflicts(request: Request, one: Looker, release_id: str, start: int = 0) ->
     shown, start = find_release(one, release_id), max(0, start)
     ledger = rows.ledger(one.place.run, shown.folder)
     disputed = ledger.conflicts()
+    near, near_total = ledger.near_copies(DISPUTES) if start == 0 else ([], 0)
     told = [
         {"sha256": sha256.hex(), "files": files, "identities": sorted({str(row["identity"]) for row in files})}
         for sha256, files in rows.disputes(disputed, start, DISPUTES)
@@ -150,5 +151,7 @@ def conflicts(request: Request, one: Looker, release_id: str, start: int = 0) ->
         start=start,
         step=DISPUTES,
         total=len(disputed["sha256"].unique()),
+        near=[group.to_pylist() for group in near],
+        near_total=near_total,
         kinds=Kind,
     )

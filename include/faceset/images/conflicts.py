@@ -7,14 +7,19 @@ from include.faceset.images import held_out
 from include.faceset.ledger import LEDGER, Outcome
 
 
-def settle(ledger: pa.Table, shared: pa.Array, min_images: int) -> pa.Table:
+def settle(ledger: pa.Table, shared: pa.Array, min_images: int, held: held_out.Seen | None = None) -> pa.Table:
     """Take out the images of a shard whose bytes are `shared`, then the identities left with too few.
+
+    Before that, images that look nearly like one that is `held` out go too.
 
     Images that are held out count like those that are kept: what verifies a model must not have trained it.
     """
     is_good = pc.is_in(ledger["outcome"], value_set=held_out.GOOD)
     in_conflict = pc.and_(is_good, pc.is_in(ledger["sha256"], value_set=shared))
     ledger = _with_outcome(ledger, in_conflict, Outcome.IDENTITY_CONFLICT)
+    if held is not None:
+        near = pc.and_(pc.equal(ledger["outcome"], Outcome.KEPT.value), held.are_near(ledger))
+        ledger = _with_outcome(ledger, near, Outcome.NEAR_HELD_OUT)
     left = held_out.good(ledger).group_by("identity").aggregate([([], "count_all")])
     enough = left["identity"].filter(pc.greater_equal(left["count_all"], min_images)).combine_chunks()
     still_good = pc.is_in(ledger["outcome"], value_set=held_out.GOOD)

@@ -94,6 +94,9 @@ def take_over(run: Run, rows: pa.Table, known: pa.Table) -> pa.Table:
         known: rows of the last release (schema LEDGER) with known bytes.
     """
     rows = tables.only(rows, "identity", identities(rows, known))
+    # Which picture of whom they were near to is not known any more.
+    near_held = rows.filter(pc.equal(rows["outcome"], Outcome.NEAR_HELD_OUT.value))["identity"]
+    rows = tables.without(rows, "identity", near_held)
     disputed = pc.equal(rows["outcome"], Outcome.IDENTITY_CONFLICT.value)
     taken_over = tables.read(run.disputes)["sha256"].combine_chunks()
     open_again = rows.filter(pc.and_not(disputed, pc.is_in(rows["sha256"], value_set=taken_over)))["identity"]

@@ -132,7 +132,8 @@ def foreseen(run: Run) -> list[State]:
     )
     counted = pc.value_counts(hashes.drop_null())
     shared = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
-    settled = [settle(one, shared, run.params.min_images) for one in ledgers]
+    held = held_out.seen(run.dataset, ledgers)
+    settled = [settle(one, shared, run.params.min_images, held) for one in ledgers]
     return [of_ledger(pa.concat_tables([one, tables.read(run.filtered(at))])) for at, one in enumerate(settled)]
 
 

@@ -56,7 +56,7 @@ class Counted:
     """What a release's ledger holds: counts of each export, and of formats and colours of all kept images.
 
     `by_images` is as of `what_if.count_identities`, `merged` how many files were decided to be another identity's,
-    `pictures` as of `pictures.Tally`.
+    `pictures` and `near_copies` as of `pictures.Tally`.
     """
 
     exports: list[dict[str, Any]]
@@ -65,6 +65,7 @@ class Counted:
     by_images: dict[int, int]
     merged: int
     pictures: dict[str, list[dict[str, Any]]]
+    near_copies: int
 
 
 def count(run: Run, folder: Path) -> Counted:
@@ -96,7 +97,15 @@ def count(run: Run, folder: Path) -> Counted:
         {"name": one, "layout": layouts.get(one, NOT_DECLARED), **totals[one], "rejected": by_count(rejected[one])}
         for one in names
     ]
-    return Counted(exports, by_count(formats), by_count(colours), dict(sorted(by_images.items())), merged, looks.told())
+    return Counted(
+        exports,
+        by_count(formats),
+        by_count(colours),
+        dict(sorted(by_images.items())),
+        merged,
+        looks.told(),
+        looks.near_copies(),
+    )
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -43,7 +43,8 @@ class Facts(Told):
     are none). `identities_by_images` counts identities by their number of images, also those left out for too few,
     `lacking_one` those that lack one, `explanation` says in sentences what accounts for the counts. `decisions` are
     those that the run went by, which name nobody, and `merged_files` how many files are another identity's by them;
-    `pictures` says how many images would be left out for how they look, by check and threshold.
+    `pictures` says how many images would be left out for how they look, by check and
+    threshold, `near_copies` how many groups of images of several identities look alike.
     """
 
     release_id: str
@@ -78,6 +79,7 @@ class Facts(Told):
     decisions: list[dict[str, Any]]
     merged_files: int
     pictures: dict[str, list[dict[str, Any]]]
+    near_copies: int
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ def gather(
         decisions=effects(run, folder),
         merged_files=counted.merged,
         pictures=counted.pictures,
+        near_copies=counted.near_copies,
     )
     return replace(facts, explanation=what_if.explanation(asdict(facts)))
 

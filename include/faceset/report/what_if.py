@@ -57,7 +57,7 @@ def explanation(facts: Mapping[str, Any]) -> list[str]:
     Args:
         facts: what ``summary.json`` holds.
     """
-    return [*_difference(facts), *_health(facts), *_help(facts)]
+    return [*_difference(facts), *_health(facts), *_help(facts), *_near_copies(facts)]
 
 
 def _difference(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -119,6 +119,14 @@ def _help(facts: Mapping[str, Any]) -> Iterator[str]:
             f"{count:,} files lie under two identities with the same bytes: decide whose they are, or that both are "
             "one person (docs/looking.md). Where such doubts are many, the trainer has `sample_rate: 0.3` and "
             "`interclass_filtering_threshold: 0.4` for it."
+        )
+
+
+def _near_copies(facts: Mapping[str, Any]) -> Iterator[str]:
+    if count := facts.get("near_copies", 0):
+        yield (
+            f"{count:,} pictures lie nearly the same under two identities, saved again or scaled: look at them (the "
+            "page of conflicts, in Airflow), since one of the labels may be wrong."
         )
 
 

@@ -50,6 +50,7 @@ REMEDIES = {
     Outcome.BLURRED: "lower the threshold (pictures), or decide to keep it (keep_image)",
     Outcome.PLACEHOLDER: "lower the threshold (pictures), or decide to keep it (keep_image)",
     Outcome.NEAR_DUPLICATE: "lower the threshold (pictures), or decide to keep it (keep_image)",
+    Outcome.NEAR_HELD_OUT: "lower near_duplicate (pictures); or say that both are one person (same_person)",
     Outcome.DROPPED_BY_DECISION: "take the decision back",
 }
 """What would change an outcome."""

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from include.faceset import people
 from include.faceset.ground import sharded, tables
+from include.faceset.images import looks
 from include.faceset.ledger import LEDGER, Outcome
 from include.faceset.people import People
 from include.faceset.release import release
@@ -96,6 +97,16 @@ class Ledger:
         return self.where("outcome", Outcome.IDENTITY_CONFLICT.value).sort_by(
             [("sha256", "ascending"), ("identity", "ascending")]
         )
+
+    def near_copies(self, most: int) -> tuple[list[pa.Table], int]:
+        """Kept images of several identities that look alike (`looks.alike`): at most so many groups, and how many."""
+        if not self._groups_there("dhash"):
+            return [], 0
+        columns = ["outcome", "identity", *looks.COMPARED]
+        groups = [self._file.read_row_group(one, columns=columns) for one in range(self._file.num_row_groups)]
+        found = looks.alike(pa.concat_tables(groups)) if groups else []
+        sizes = [one.num_rows for one in groups]
+        return [self._take(numbers, sizes) for numbers in found[:most]], len(found)
 
     def _where(self, column: str, is_wanted: Wanted, most: int | None = None) -> tuple[pa.Table, int]:
         """The rows that are wanted, of as many row groups as have `most` of them, and how many there are in all."""

@@ -164,12 +164,13 @@ def _settled(attempt: Attempt, path: Path) -> list[Path]:
     """
     run = attempt.run
     shared = _shared_bytes(attempt)
+    held = held_out.seen(run.dataset, (_copied(run, shard, ["outcome", "dhash"]) for shard in range(run.params.shards)))
     images = []
     in_ledger = Counter[str]()
     found = 0
     with sharded.writing(path, LEDGER, run.params.shards, within=attempt.folder) as add:
         for shard in range(run.params.shards):
-            rows = settle(_copied(run, shard), shared, run.params.min_images)
+            rows = settle(_copied(run, shard), shared, run.params.min_images, held)
             add(shard, rows)
             in_ledger.update(count_rows(rows))
             rows = kept(rows)

@@ -30,6 +30,7 @@ ASKED_FOR = {
     Outcome.BLURRED,
     Outcome.PLACEHOLDER,
     Outcome.NEAR_DUPLICATE,
+    Outcome.NEAR_HELD_OUT,
 }
 """Outcomes that only a decision or a threshold of the dataset file gives."""
 

@@ -13,7 +13,9 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageFilter
 
 from include.faceset.declared.decisions import HEADER
+from include.faceset.declared.holdout import Holdout
 from include.faceset.images import judge, pictures
+from include.faceset.show import rows
 from include.faceset.steps.summarise import summarise
 from local.sample import faces
 from tests.unit.faceset.pipeline import TREE, Result, make_dataset, make_run, put, run_to_seal
@@ -200,3 +202,43 @@ def test_how_a_picture_looks_depends_neither_on_what_is_beside_it_nor_on_how_clo
             assert (row["brightness"], row["contrast"]) == pytest.approx(look[:2], abs=0.6)
             assert pictures.distance(row["dhash"], look.dhash) <= 2
             assert row["sharpness"] is None or row["sharpness"] == pytest.approx(look.sharpness, abs=1e-3)
+
+
+def test_what_is_nearly_a_held_out_picture_trains_nothing_as_long_as_that_is_there(tmp_path: Path) -> None:
+    holdout = {"fraction": 0.4, "pairs": 20}
+    people = [f"person {number}" for number in range(24)]
+    held = next(name for name in people if Holdout(**holdout).holds(name))
+    other = next(name for name in people if not Holdout(**holdout).holds(name))
+    for at, name in enumerate(people):
+        for number in range(3):
+            put(tmp_path / f"exports/training_data/{name}/{number}.png", encoded(drawn(100 * at + number)))
+    copied = drawn(100 * people.index(held)).filter(ImageFilter.GaussianBlur(0.4))
+    put(tmp_path / f"exports/training_data/{other}/copied.png", encoded(copied))
+    without = made(tmp_path, holdout=holdout)
+    assert without.outcomes[f"training_data/{other}/copied.png"] == "kept"
+    rules = {"holdout": holdout, "pictures": {"near_duplicate": 1}}
+    result = made(tmp_path, "2", **rules)
+    assert result.outcomes[f"training_data/{other}/copied.png"] == "near_held_out"
+    assert f"{other}/copied.png" not in result.output
+    again = made(tmp_path, "3", **rules)
+    assert (again.outcomes, again.sealed.release_id) == (result.outcomes, result.sealed.release_id)
+    (tmp_path / f"exports/training_data/{held}/0.png").unlink()
+    left = made(tmp_path, "4", **rules)
+    assert left.outcomes[f"training_data/{other}/copied.png"] == "kept"
+    anew = made(tmp_path, "5", **rules, output=str(tmp_path / "anew"))
+    assert (anew.outcomes, anew.sealed.release_id) == (left.outcomes, left.sealed.release_id)
+
+
+def test_nearly_the_same_picture_under_two_identities_is_told_and_kept(tmp_path: Path) -> None:
+    bring(tmp_path)
+    copied = encoded(drawn(1).resize((90, 90)).resize(SIZE))
+    put(tmp_path / "exports/training_data/cleo/copied.png", copied)
+    put(tmp_path / "exports/training_data/cleo/own.png", encoded(drawn(77)))
+    result = made(tmp_path)
+    told = summarise(result.run, result.sealed, [], None)
+    assert told["near_copies"] == 1
+    assert "1 pictures lie nearly the same under two identities" in "\n".join(told["explanation"])
+    groups, count = rows.ledger(result.run, result.run.release(result.sealed.release_id)).near_copies(10)
+    assert count == 1
+    assert {"cleo/copied.png", "ann/good.png"} <= set(groups[0]["key"].to_pylist())
+    assert gone(result) == {}
