@@ -25,7 +25,7 @@ override $(1) := $$(value $(1))
 export $(1)
 endif
 endef
-$(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE ROWS ROUNDS RESULTS ARGS ARCFACE RELEASE STEPS TRAINER_PYTHON ID,$(eval $(call verbatim,$(name))))
+$(foreach name,SOURCE OUTPUT DEST DATASET PARAMS SCALE ROWS ROUNDS RESULTS ARGS ARCFACE RELEASE STEPS TRAINER_PYTHON ID CLEANVISION,$(eval $(call verbatim,$(name))))
 
 ##@ Use
 .PHONY: run
@@ -157,6 +157,10 @@ increment: $(STAMP) ## What a new part costs, next to a full run: [SCALE=0.05]
 .PHONY: bench
 bench: $(STAMP) ## This project beside find, cp, s5cmd, rclone and the AWS CLI: [SCALE=1] [ROWS='scan copy'] [ROUNDS=3]
 	@exec $(PY) -m bench
+
+.PHONY: looks
+looks: $(STAMP) ## How often the thresholds for pictures are wrong, on drawn faces: [CLEANVISION=<a Python with cleanvision 0.3.7>]
+	@exec $(PY) -m bench.looks
 
 ##@ Maintain
 .PHONY: format

@@ -133,12 +133,12 @@ def distance(one: bytes, other: bytes) -> int:
 
 def outcome_of(rules: Pictures, brightness: float, contrast: float, sharpness: float | None) -> Outcome | None:
     """Why a picture is left out for how it looks by itself; None if it is not."""
-    if rules.placeholder is not None and contrast < rules.placeholder:
-        return Outcome.PLACEHOLDER
     if rules.too_dark is not None and brightness < rules.too_dark:
         return Outcome.TOO_DARK
     if rules.too_bright is not None and brightness > rules.too_bright:
         return Outcome.TOO_BRIGHT
+    if rules.placeholder is not None and contrast < rules.placeholder:
+        return Outcome.PLACEHOLDER
     if rules.blurred is not None and sharpness is not None and sharpness < rules.blurred:
         return Outcome.BLURRED
     return None
