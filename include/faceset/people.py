@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from include.faceset import names
 from include.faceset.declared import deciding
-from include.faceset.declared.decisions import Decided
+from include.faceset.declared.resolve import Decided
 from include.faceset.errors import Final
 from include.faceset.ground import tables
 from include.faceset.ledger import Outcome

@@ -7,12 +7,10 @@ import httpx
 from airflow.api_fastapi.app import cached_app
 from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
 from fastapi import APIRouter, Form, HTTPException, Request, Response
-from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
 from face_sets.access import Editor, Starter, Visit, write_down
-from face_sets.pages import find_release, query
-from face_sets.render import page
+from face_sets.pages import find_release, page_of, to
 from include.faceset.declared import deciding
 from include.faceset.declared.decisions import HEADER, Decision, Kind, parse, write
 
@@ -40,7 +38,7 @@ def decide(request: Request, one: Editor, said: SaidByForm) -> Response:
     made = _checked(Decision(said.decision, *about, *_signature(one), " ".join(said.why.split()) or "looked at"))
     deciding.add(_table(one), made)
     write_down(one, "decide", decision=made.kind.value)
-    return _back(request, one)
+    return to(one, request, "decisions")
 
 
 @router.post("/{dataset}/undo")
@@ -50,7 +48,7 @@ def undo(request: Request, one: Editor, said: SaidByForm) -> Response:
     if not deciding.remove(_table(one), lambda made: made.about == about):
         raise HTTPException(404, "This decision is not in the table any more.")
     write_down(one, "undo", decision=said.decision.value)
-    return _back(request, one)
+    return to(one, request, "decisions")
 
 
 def _checked(made: Decision) -> Decision:
@@ -69,24 +67,12 @@ def _table(one: Visit) -> Any:
     return table
 
 
-def _back(request: Request, one: Visit) -> Response:
-    base = request.scope.get("root_path", "").rstrip("/")
-    return RedirectResponse(f"{base}/{one.dataset.name}/decisions{query(one)}", status_code=303)
-
-
 @router.get("/{dataset}/releases/{release_id}/roll-back")
 def ask_roll_back(request: Request, one: Starter, release_id: str) -> Response:
     """The form that starts the run, with the release filled in."""
     shown = find_release(one, release_id)
-    return page(
-        request,
-        "roll_back.html.j2",
-        title=f"{one.dataset.name}: roll back",
-        one=one,
-        query=query(one),
-        shown=shown,
-        conf=_conf(one, shown.sealed.release_id),
-        run_id="",
+    return page_of(
+        one, request, "roll_back.html.j2", "roll back", shown=shown, conf=_conf(one, shown.sealed.release_id), run_id=""
     )
 
 
@@ -105,16 +91,7 @@ async def roll_back(request: Request, one: Starter, release_id: str) -> Response
         raise HTTPException(answer.status_code, f"Airflow has not started the run: {answer.text:.500}")
     write_down(one, "roll_back", release=shown.sealed.release_id)
     run_id = answer.json()["dag_run_id"]
-    return page(
-        request,
-        "roll_back.html.j2",
-        title=f"{one.dataset.name}: roll back",
-        one=one,
-        query=query(one),
-        shown=shown,
-        conf=conf,
-        run_id=run_id,
-    )
+    return page_of(one, request, "roll_back.html.j2", "roll back", shown=shown, conf=conf, run_id=run_id)
 
 
 def _conf(one: Visit, release_id: str) -> dict[str, Any]:

@@ -6,13 +6,11 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 from fastapi import APIRouter, Form, Query, Request, Response
-from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field
 
 from face_sets import bucket
 from face_sets.access import Looker, Visit, write_down
-from face_sets.pages import find_release, query
-from face_sets.render import page
+from face_sets.pages import find_release, page_of, query, to
 from face_sets.sealing import opened, sealed
 from include.faceset.declared.decisions import Kind
 from include.faceset.ledger import Outcome
@@ -69,12 +67,11 @@ def look(request: Request, one: Looker, release_id: str, wanted: WantedByLink) -
     """A page of faces: of an outcome, or of an identity."""
     shown = find_release(one, release_id)
     found, total = _rows(one, shown, wanted)
-    return page(
+    return page_of(
+        one,
         request,
         "look.html.j2",
-        title=f"{one.dataset.name}: look",
-        one=one,
-        query=query(one),
+        "look",
         shown=shown,
         outcome=wanted.outcome,
         identity=wanted.identity,
@@ -94,9 +91,8 @@ def look(request: Request, one: Looker, release_id: str, wanted: WantedByLink) -
 @router.post("/{dataset}/releases/{release_id}/look")
 def look_for(request: Request, one: Looker, release_id: str, wanted: Annotated[Asked, Form()]) -> Response:
     """What a form asks for, as a link that names nobody."""
-    base = request.scope.get("root_path", "").rstrip("/")
-    said = query(one, outcome=wanted.outcome, who=sealed(wanted.identity.strip()), first=wanted.first)
-    return RedirectResponse(f"{base}/{one.dataset.name}/releases/{release_id}/look{said}", status_code=303)
+    asked = {"outcome": wanted.outcome, "who": sealed(wanted.identity.strip()), "first": wanted.first}
+    return to(one, request, f"releases/{release_id}/look", **asked)
 
 
 @router.get("/{dataset}/releases/{release_id}/sheet.webp")
@@ -139,12 +135,11 @@ def conflicts(request: Request, one: Looker, release_id: str, start: int = 0) ->
         {"sha256": sha256.hex(), "files": files, "identities": sorted({str(row["identity"]) for row in files})}
         for sha256, files in rows.disputes(disputed, start, DISPUTES)
     ]
-    return page(
+    return page_of(
+        one,
         request,
         "conflicts.html.j2",
-        title=f"{one.dataset.name}: conflicts",
-        one=one,
-        query=query(one),
+        "conflicts",
         at=query(one).lstrip("?"),
         shown=shown,
         disputes=told,

@@ -111,12 +111,11 @@ def one_release(request: Request, one: Reader, release_id: str) -> Response:
     """A release: the way of its files, and all that its summary says."""
     shown = find_release(one, release_id)
     names = [name for name in downloads(one) if (shown.folder / name).exists()]
-    return page(
+    return page_of(
+        one,
         request,
         "release.html.j2",
-        title=f"{one.dataset.name}: release {shown.sealed.release_id}",
-        one=one,
-        query=query(one),
+        f"release {shown.sealed.release_id}",
         shown=shown,
         facts=shown.facts,
         commands=_commands(shown.folder),
@@ -160,22 +159,13 @@ def asked(request: Request, one: Reader, q: str = "") -> Response:
     answers = list(ask.ask(one.place.run, question))
     if question:
         write_down(one, "ask", rows=sum(answer.total for answer in answers))
-    return page(
-        request,
-        "ask.html.j2",
-        title=f"{one.dataset.name}: ask",
-        one=one,
-        query=query(one),
-        q=question,
-        answers=answers,
-    )
+    return page_of(one, request, "ask.html.j2", "ask", q=question, answers=answers)
 
 
 @router.post("/{dataset}/ask")
 def ask_by_form(request: Request, one: Reader, q: Annotated[str, Form()] = "") -> Response:
     """The question of a form, as a link that names nobody."""
-    base = request.scope.get("root_path", "").rstrip("/")
-    return RedirectResponse(f"{base}/{one.dataset.name}/ask{query(one, q=sealed(q.strip()))}", status_code=303)
+    return to(one, request, "ask", q=sealed(q.strip()))
 
 
 @router.get("/{dataset}/decisions")
@@ -189,16 +179,7 @@ def decisions(request: Request, one: Reader) -> Response:
         error = str(wrong)
     hidden = _erased(one)
     shown = [decision for decision in found if not decision.identities & hidden]
-    return page(
-        request,
-        "decisions.html.j2",
-        title=f"{one.dataset.name}: decisions",
-        one=one,
-        query=query(one),
-        table=table,
-        decisions=shown,
-        error=error,
-    )
+    return page_of(one, request, "decisions.html.j2", "decisions", table=table, decisions=shown, error=error)
 
 
 def _erased(one: Visit) -> frozenset[str]:
@@ -206,6 +187,17 @@ def _erased(one: Visit) -> frozenset[str]:
         return people.to_erase(one.place.run)
     except DecisionError:
         return people.listed(one.place.run)
+
+
+def page_of(one: Visit, request: Request, template: str, title: str, **values: Any) -> Response:
+    """A page of a dataset."""
+    return page(request, template, title=f"{one.dataset.name}: {title}", one=one, query=query(one), **values)
+
+
+def to(one: Visit, request: Request, path: str, **values: Any) -> Response:
+    """The way from a form to the page that shows what it did."""
+    base = request.scope.get("root_path", "").rstrip("/")
+    return RedirectResponse(f"{base}/{one.dataset.name}/{path}{query(one, **values)}", status_code=303)
 
 
 def query(one: Visit, **values: Any) -> str:

@@ -9,17 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from include.faceset.declared.dataset import Dataset
-from include.faceset.declared.decisions import (
-    HEADER,
-    Decided,
-    Decision,
-    DecisionError,
-    parse,
-    read,
-    resolve,
-    text_of,
-    write,
-)
+from include.faceset.declared.decisions import HEADER, Decision, DecisionError, parse, read, text_of, write
+from include.faceset.declared.resolve import Decided, resolve
 
 
 def table(dataset: Dataset) -> Path | None:

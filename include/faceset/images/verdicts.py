@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from include.faceset import names
 from include.faceset.declared.dataset import Dataset
-from include.faceset.declared.decisions import Decided
 from include.faceset.declared.pictures import Pictures
+from include.faceset.declared.resolve import Decided
 from include.faceset.exports.opening import Read, is_unchanged
 from include.faceset.exports.rows import Row
 from include.faceset.images import held_out, judge, large, pictures

@@ -18,7 +18,7 @@ from include.faceset.records import packed
 from include.faceset.release import history, memory, release
 from include.faceset.release.release import Release
 from include.faceset.report import changes, what_if
-from include.faceset.report.counts import count, histogram
+from include.faceset.report.counts import Counted, count, histogram
 from include.faceset.report.effects import effects
 from include.faceset.report.facts import Facts, Foreseen
 from include.faceset.report.took import Step
@@ -46,8 +46,6 @@ def gather(
         identities=sealed.identities,
         images=sealed.images,
         bytes=sealed.size,
-        labels=sealed.labels,
-        vacant_labels=max(0, sealed.labels - sealed.identities),
         avg_images_per_identity=round(sealed.images / sealed.identities, 3),
         scanned_files=sum(export["files"] for export in counted.exports),
         kept_files=sum(export["kept_images"] for export in counted.exports),
@@ -77,16 +75,25 @@ def gather(
         records=_records(run, folder, sealed),
         durations_s={step.task: step.seconds for step in took},
         steps=took,
-        identities_by_images={str(images): count for images, count in counted.by_images.items()},
-        lacking_one=what_if.lacking_one(counted.by_images, sealed.min_images),
-        what_if=what_if.what_if(counted.by_images, settings),
         explanation=[],
-        decisions=effects(run, folder),
-        merged_files=counted.merged,
-        pictures=counted.pictures,
-        near_copies=counted.near_copies,
+        **_looked_into(run, sealed, counted),
     )
     return replace(facts, explanation=what_if.explanation(asdict(facts)))
+
+
+def _looked_into(run: Run, sealed: Release, counted: Counted) -> dict[str, Any]:
+    """What a person asks next: what if, who lacks an image, how the pictures look."""
+    return {
+        "labels": sealed.labels,
+        "vacant_labels": max(0, sealed.labels - sealed.identities),
+        "decisions": effects(run, run.release(sealed.release_id)),
+        "identities_by_images": {str(images): count for images, count in counted.by_images.items()},
+        "lacking_one": what_if.lacking_one(counted.by_images, sealed.min_images),
+        "what_if": what_if.what_if(counted.by_images, run.dataset.training),
+        "merged_files": counted.merged,
+        "pictures": counted.pictures,
+        "near_copies": counted.near_copies,
+    }
 
 
 def _spread(an_identity: pa.ChunkedArray) -> dict[str, Any]:

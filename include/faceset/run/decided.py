@@ -1,7 +1,8 @@
 """The decisions that a run goes by: those of the moment when it filtered, whatever is decided while it is at work."""
 
 from include.faceset.declared import deciding
-from include.faceset.declared.decisions import Decided, Decision, parse, read, resolve, text_of
+from include.faceset.declared.decisions import Decision, parse, read, text_of
+from include.faceset.declared.resolve import Decided, resolve
 from include.faceset.ground import files
 from include.faceset.run.attempt import Attempt
 from include.faceset.run.run import Run

@@ -24,8 +24,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.faceset.declared.decisions import Decided
 from include.faceset.declared.params import LinkMode
+from include.faceset.declared.resolve import Decided
 from include.faceset.exports import opening
 from include.faceset.exports.read_ahead import reading_ahead
 from include.faceset.exports.rows import Row, rows_of

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from include.faceset.declared import deciding, loading
-from include.faceset.declared.decisions import HEADER, Decided, DecisionError, parse, read, resolve, write
+from include.faceset.declared.decisions import HEADER, DecisionError, parse, read, write
+from include.faceset.declared.resolve import Decided, resolve
 from include.faceset.erasure.decisions import StillMergedError
 from include.faceset.errors import NotReadyError
 from include.faceset.steps.preflight import nothing_to_do, preflight
