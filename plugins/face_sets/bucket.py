@@ -1,7 +1,7 @@
 """What the bucket says, and holds: asked when somebody looks, never waited for long, and kept in mind for a moment."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLateError
 from functools import lru_cache
 from typing import Any
@@ -17,7 +17,14 @@ _pool = ThreadPoolExecutor(4, thread_name_prefix="face-sets")
 
 def pointer(run: Run) -> dict[str, Any]:
     """What the `latest.json` of the destination says; `error` says why nobody knows."""
-    return _pointer(run.params.destination, run.dataset.aws_conn_id, _moment())
+    asked = _asked(run.params.destination, run.dataset.aws_conn_id, _moment())
+    try:
+        return asked.result(PATIENCE_S)
+    except TooLateError:  # it is still asked, and whoever looks next has the answer
+        return {"error": f"the bucket has not answered within {PATIENCE_S:g} seconds; look again"}
+    # A page shows what is known here, whatever keeps the bucket from answering; a run says the same louder.
+    except Exception as error:  # noqa: BLE001
+        return {"error": f"the bucket could not be asked: {(str(error).splitlines() or [repr(error)])[0]:.300}"}
 
 
 def _moment() -> int:
@@ -25,15 +32,8 @@ def _moment() -> int:
 
 
 @lru_cache(maxsize=64)
-def _pointer(destination: str, aws_conn_id: str, moment: int) -> dict[str, Any]:  # noqa: ARG001 asked again later
-    asked = _pool.submit(_ask, destination, aws_conn_id)
-    try:
-        return asked.result(PATIENCE_S)
-    except TooLateError:
-        return {"error": f"the bucket has not answered within {PATIENCE_S:g} seconds"}
-    # A page shows what is known here, whatever keeps the bucket from answering; a run says the same louder.
-    except Exception as error:  # noqa: BLE001
-        return {"error": f"the bucket could not be asked: {str(error).splitlines()[0]:.300}"}
+def _asked(destination: str, aws_conn_id: str, moment: int) -> "Future[dict[str, Any]]":  # noqa: ARG001 asked again later
+    return _pool.submit(_ask, destination, aws_conn_id)
 
 
 def _ask(destination: str, aws_conn_id: str) -> dict[str, Any]:
