@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from include.faceset.declared.dataset import Dataset
 from include.faceset.declared.decisions import HEADER, Decision, DecisionError, parse, read, text_of, write
 from include.faceset.declared.resolve import Decided, resolve
+from include.faceset.ground import files
 
 
 def table(dataset: Dataset) -> Path | None:
@@ -76,12 +76,7 @@ def _change(path: Path, change: Callable[[str], str]) -> None:
             if after == before:
                 return
             resolve(parse(after, str(path)), str(path))
-            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-            try:
-                temporary.write_text(after, encoding="utf-8")
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            files.write_text(path.resolve(), after)
     except OSError as error:
         raise DecisionError(
             f"{path}: the decisions cannot be changed ({error.strerror}); let the user that runs Airflow write there, "

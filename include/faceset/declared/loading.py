@@ -14,6 +14,7 @@ from include.faceset.declared.layouts import LAYOUTS
 from include.faceset.declared.pictures import Pictures
 from include.faceset.declared.training import Expected, Training
 from include.faceset.errors import Final
+from include.faceset.ground import files
 
 _NAMES = [get_args(one.model_fields["layout"].annotation)[0] for one in LAYOUTS]
 _LAYOUTS = "say " + " or ".join(f"`layout: {name}`" for name in _NAMES)
@@ -96,7 +97,7 @@ def stray_lists(folder: Path) -> Iterator[str]:
     Its name is misspelt, has another suffix behind it, as some editors add one, or its dataset file is gone.
     """
     stems = [path.stem for path in find(folder)]
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.iterdir() if not files.is_temporary(path)):
         for suffix, (what, looks) in _BESIDE.items():
             if re.search(looks, path.name, re.IGNORECASE) and path.name not in {f"{stem}{suffix}" for stem in stems}:
                 yield (

@@ -13,7 +13,7 @@ from include.faceset.declared import deciding
 from include.faceset.declared.decisions import Decision, DecisionError, read
 from include.faceset.erasure import receipt
 from include.faceset.errors import Final
-from include.faceset.ground import sharded
+from include.faceset.ground import files, sharded
 from include.faceset.people import People
 from include.faceset.release import history, release
 from include.faceset.run.attempt import Attempt
@@ -61,7 +61,7 @@ def _list_also(run: Run, names: People) -> None:
         lines = [f"\\{name}" if name.startswith("#") else name for name in new]
         text = "\n".join([before.rstrip("\n"), "# the same person as one above, as was decided", *lines])
         try:
-            path.write_text(f"{text}\n", encoding="utf-8")
+            files.write_text(path.resolve(), f"{text}\n")
         except OSError as error:
             raise DecisionError(
                 f"{path}: {len(new):,} more names belong onto the list of people to erase, of whom "

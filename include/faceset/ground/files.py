@@ -120,6 +120,11 @@ def sweep(folder: Path, name: str | None = None) -> None:
             Path(path).unlink(missing_ok=True)
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a file is one that `replacing` is writing, or that a killed writer left."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
 def write_text(path: Path, text: str, within: Path | None = None) -> None:
     """Write a text file whole or not at all; `within` as for `replacing`."""
     with replacing(path, within) as temporary:

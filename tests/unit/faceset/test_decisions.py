@@ -172,6 +172,7 @@ def test_a_table_beside_the_dataset_file_needs_no_name_and_a_misspelt_one_is_tol
     put(tmp_path / "faces.yaml", b"")
     put(tmp_path / "faces.decisions", f"{HEADER}\ndrop_identity,ann,,,{SIGNED}\n".encode())
     put(tmp_path / "face.decisions", b"")
+    put(tmp_path / ".faces.decisions.0a1b2c3d.tmp", b"what a killed writer left")
     dataset = make_dataset(tmp_path).lying_at(tmp_path / "faces.yaml")
     assert deciding.decided(dataset).dropped_identities == {"ann"}
     assert [stray.partition(":")[0] for stray in loading.stray_lists(tmp_path)] == ["face.decisions"]
