@@ -166,7 +166,7 @@ def test_a_sheet_shows_what_can_be_read_and_waits_for_nothing(tmp_path: Path, ma
     found = sheet.contents(made.run, kept[:4], fetch)
     assert found[:3] == [None, None, None]
     assert found[3] is not None
-    assert asked == [row["key"] for row in kept[:4]]
+    assert sorted(asked) == sorted(row["key"] for row in kept[:4])
     drawn = Image.open(io.BytesIO(sheet.draw([*found, b"no image", face(1, "PNG", size=(600, 300))], (112, 112))))
     assert (drawn.format, drawn.size) == ("WEBP", (4 + 6 * 116, 4 + 116))
     assert Image.open(io.BytesIO(sheet.draw([], (112, 112)))).size == (4 + 116, 4 + 116)
