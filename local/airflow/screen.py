@@ -1,5 +1,6 @@
 """A run as one screen that lives, on a terminal: its tasks, how fast the files go through, and what becomes of them."""
 
+import os
 import sys
 import time
 from collections import Counter
@@ -155,5 +156,6 @@ class Screen:
 
 
 def is_wanted() -> bool:
-    """Whether a person looks on: a terminal that can be drawn on."""
-    return Console(file=sys.stdout).is_terminal and not Console(file=sys.stdout).is_dumb_terminal
+    """Whether a person looks on: a terminal that says that it can be drawn on."""
+    console = Console(file=sys.stdout)
+    return console.is_terminal and not console.is_dumb_terminal and bool(os.environ.get("TERM"))

@@ -46,7 +46,7 @@ def answered(master: int, answers: list[str], timeout: float = RUN_TIMEOUT_S) ->
         while PROMPT not in shown[seen:]:
             assert time.monotonic() < deadline, shown
             if select.select([master], [], [], 1)[0]:
-                shown += os.read(master, 4096).decode()
+                shown += os.read(master, 4096).decode(errors="replace")
         os.write(master, answer.encode())
     return shown.replace("\r\n", "\n")
 
@@ -147,5 +147,5 @@ def test_make_run_asks_on_its_terminal_and_without_one_ends_with_what_to_do(tmp_
                 rest += more
     os.close(master)
     assert subject in shown
-    assert asking.returncode == 0, rest.decode()
-    assert "Succeeded after" in rest.decode()
+    assert asking.returncode == 0, rest.decode(errors="replace")
+    assert "Succeeded after" in rest.decode(errors="replace")
