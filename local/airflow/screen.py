@@ -134,15 +134,15 @@ class Screen:
 
     def _files(self, instances: list[TaskInstance]) -> Files | None:
         copying = [one for one in instances if one.task_id == COPYING and one.map_index >= 0]
-        if not any(one.state in {"running", *ENDS} for one in copying):
+        starts = [one.start for one in copying if one.start]
+        if not starts:
             return None
         for one in copying:
             if one.state == "success" and one.map_index not in self._shards:
                 self._shards[one.map_index] = self._handed_over(COPYING, one.map_index)
         now = datetime.now(UTC)
-        began = min(one.start for one in copying if one.start)
         ended = max((one.end or now) for one in copying)
-        return files_of(list(self._shards.values()), len(copying), (ended - began).total_seconds())
+        return files_of(list(self._shards.values()), len(copying), (ended - min(starts)).total_seconds())
 
     def _start(self) -> None:
         if self._live is None:

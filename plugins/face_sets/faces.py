@@ -12,7 +12,6 @@ from face_sets import bucket
 from face_sets.access import Looker, Visit, write_down
 from face_sets.pages import find_release, page_of, query, to
 from face_sets.sealing import opened, sealed
-from include.faceset.declared.decisions import Kind
 from include.faceset.ledger import Outcome
 from include.faceset.show import rows, sheet
 from include.faceset.show.releases import Shown
@@ -148,5 +147,4 @@ def conflicts(request: Request, one: Looker, release_id: str, start: int = 0) ->
         total=len(disputed["sha256"].unique()),
         near=[group.to_pylist() for group in near],
         near_total=near_total,
-        kinds=Kind,
     )

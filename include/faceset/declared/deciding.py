@@ -4,7 +4,6 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from include.faceset.declared.dataset import Dataset
@@ -61,11 +60,6 @@ def remove(path: Path, is_gone: Callable[[Decision], bool]) -> int:
     if path.exists():
         _change(path, without_them)
     return len(gone)
-
-
-def signed(decision: Decision, who: str, when: str) -> Decision:
-    """A decision with who made it and when."""
-    return replace(decision, who=who, when=when)
 
 
 def _change(path: Path, change: Callable[[str], str]) -> None:

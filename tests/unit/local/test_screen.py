@@ -59,3 +59,9 @@ def test_nothing_is_reckoned_of_nothing() -> None:
     files = screen.files_of([], 8, 0.0)
     assert (files.outcomes.total(), files.a_second, files.left_s) == (0, 0.0, None)
     assert "left to copy" not in shown(task("copy_shard", "running"), files=files)
+
+
+def test_shards_that_never_began_have_no_pace() -> None:
+    shown = screen.Screen("A run", lambda *_: {}, lambda _: "")
+    waiting = [task("copy_shard", state, at, began=None) for at, state in enumerate(("upstream_failed", "skipped"))]
+    assert shown._files(waiting) is None
